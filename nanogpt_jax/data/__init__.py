@@ -1,0 +1,1 @@
+"""Data: sources give documents, the store keeps their tokens, the pipeline makes batches of them."""

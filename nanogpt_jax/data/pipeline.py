@@ -1,0 +1,137 @@
+"""Batches for training and evaluation, with Grain: order, prefetching and the data position.
+
+Batch N is a function of (seed, N) alone, so the position is one number and any batch can be made
+again. Nothing here knows a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import grain
+import numpy as np
+
+from nanogpt_jax.data.examples import Examples, Rows, Windows
+from nanogpt_jax.data.store import Store
+from nanogpt_jax.errors import DataError
+from nanogpt_jax.interface import Batch
+
+Window = Literal["random", "sequential", "shuffled"]
+
+
+class Batches:
+    """An endless iterator over batches that can say where it stands and go there."""
+
+    def __init__(self, dataset: grain.MapDataset, prefetch: int):
+        self._dataset = dataset
+        # One thread is enough for memory-mapped windows, and keeps the batches in order.
+        options = grain.ReadOptions(
+            num_threads=1 if prefetch else 0, prefetch_buffer_size=max(prefetch, 1)
+        )
+        self._iterator = iter(dataset.to_iter_dataset(options))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number`, wherever the iterator stands."""
+        return self._dataset[number]
+
+    def state(self) -> dict[str, Any]:
+        """The position, for a checkpoint: JSON values."""
+        return self._iterator.get_state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to a position that `state` gave."""
+        self._iterator.set_state(dict(state))
+
+
+def train_batches(
+    store: Store,
+    *,
+    form: Literal["stream", "documents"],
+    window: Window,
+    length: int,
+    batch_size: int,
+    bos_id: int,
+    seed: int,
+    prefetch: int,
+) -> Batches:
+    """The training batches that the config describes."""
+    tokens = store.train
+    inner_bos = None if store.running else bos_id
+    if form == "documents":
+        examples: Examples = Rows(tokens, length, bos_id)
+    else:
+        examples = Windows(tokens, length, 1 if window == "random" else length, inner_bos)
+    if examples.count == 0:
+        raise DataError(
+            f"the training part has {len(tokens.ids)} tokens in {tokens.documents} documents; at "
+            f"least {length + 1} tokens are needed for train.seq_len={length}: use a longer text, "
+            "a shorter train.seq_len or a smaller data.val_fraction"
+        )
+    return Batches(_order(examples, window, batch_size, seed), prefetch)
+
+
+def _order(examples: Examples, window: Window, batch_size: int, seed: int) -> grain.MapDataset:
+    """Batches of examples in the order of `window`, repeated without end."""
+    indices = grain.MapDataset.range(examples.count).seed(seed)
+    if window == "shuffled":
+        indices = indices.shuffle()
+    indices = indices.repeat()
+    if window == "random":
+        count = examples.count
+
+        def draw(_: int, rng: np.random.Generator) -> np.int64:
+            return rng.integers(count)
+
+        indices = indices.random_map(draw)
+    return indices.batch(batch_size, batch_fn=np.asarray).map(examples.build)
+
+
+class HeldOut:
+    """The same held-out batches at every evaluation, and what is known of their rows.
+
+    Whole documents where their probability is known or training is on documents, else windows
+    that tile the held-out text. The last batch is filled up with rows of weight 0.
+    """
+
+    def __init__(
+        self, store: Store, *, documents: bool, length: int, batch_size: int, rows: int, bos_id: int
+    ):
+        tokens = store.val
+        if len(tokens.ids) < 2:
+            raise DataError(
+                f"the held-out part has {len(tokens.ids)} tokens, at least 2 are needed: "
+                "use a longer text or a larger data.val_fraction"
+            )
+        self.length = length if documents else min(length, len(tokens.ids) - 1)
+        examples: Examples
+        if documents:
+            examples = Rows(tokens, self.length, bos_id)
+        else:
+            inner_bos = None if store.running else bos_id
+            examples = Windows(tokens, self.length, self.length, inner_bos)
+        self.rows = min(rows, examples.count)
+        self.nats = tokens.nats[: self.rows] if documents else np.full(self.rows, np.nan)
+        self.characters = tokens.characters[: self.rows] if documents else np.zeros(self.rows)
+        self.whole = documents and bool(np.all(np.diff(tokens.starts)[: self.rows] <= self.length))
+        # Where a sample starts: a document's beginning, or the first held-out words.
+        self.prompt = [bos_id] if not store.running else tokens.ids[: min(16, length)].tolist()
+        self.batches = [
+            _fill(examples.build(np.arange(first, min(first + batch_size, self.rows))), batch_size)
+            for first in range(0, self.rows, batch_size)
+        ]
+
+
+def _fill(batch: Batch, rows: int) -> Batch:
+    """`batch` with rows of weight 0 up to `rows`, so that one compiled program serves all."""
+
+    def fill(x: np.ndarray | None) -> np.ndarray | None:
+        return None if x is None else np.pad(x, ((0, rows - len(x)), (0, 0)))
+
+    return Batch(*(fill(field) for field in batch))

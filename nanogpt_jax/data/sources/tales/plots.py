@@ -1,0 +1,157 @@
+"""The sentences of the tales, in the notation of notation.py.
+
+A story is an opening, one of eight plots, and an ending. Each plot says who owns the thing at last;
+the ending, whatever the plot was, names that owner.
+"""
+
+RULES = {
+    "story": """
+        1 <opening> <plot> <ending>
+    """,
+    "opening": """
+        6 One {=weather} {=part|day} {hero=girl|boy} {=went} <to_the_spot>.
+        3 {=Near} the {spot=spot} {=lived} {hero=girl|boy}, <a_trait> {hero.boy} <with_company>.
+        3 {hero=girl|boy} was <a_trait> {hero.boy} who {=played} {=near} the {spot=spot}.
+        2 Every {=part|day|season} {hero=girl|boy} and {hero.his} {=kin} {=went} <to_the_spot>.
+        2 Last {=day|season|month} {hero=girl|boy} felt {=feeling} and {=went} <to_the_spot>.
+        2 Long ago {hero=girl|boy} {=bought} a {=shape} {=house} {=near} the {spot=spot}.
+    """,
+    "to_the_spot": """
+        3 to the {spot=spot}
+        2 {=manner} to the {spot=spot}
+    """,
+    "with_company": """
+        2 with a {=mood} {=animal}
+        1 from the {=home}
+    """,
+    "a_trait": """
+        6 a {=trait}
+        1 an {=open_trait}
+    """,
+    "item": """
+        6 a {=shape} {look=look} {thing=single}
+        2 an {=open_shape} {look=look} {thing=single}
+        4 some {=shape|open_shape} {look=look} {thing=several}
+    """,
+    "plot": """
+        3 There {hero.he} {=lost} <item>. <search> <sought>
+        3 {hero.He} {=owned} <item>. <visit> <borrowing> <lent>
+        3 Hungry and {=feeling}, {hero.he} {=met} {friend unlike hero}, <offer> <traded>
+        3 {=Under} a {=cover} {hero.he} {=found} <item>. <wonder> <lost_by>
+        2 {=Soon} {friend unlike hero} came {=coming} with <item>. <race>
+        2 Suddenly {hero.he} {=met} {friend unlike hero}, <a_trait> {friend.boy}, <rescue>
+        2 "Take <item> to {friend unlike hero}," {=begged} {hero.his} {=trait} {kin=kin}. <errand>
+        2 It was the birthday of {friend unlike hero}, <party> <thanks>
+    """,
+    "search": """
+        4 {hero.He} searched {=manner} until {friend unlike hero} came {=coming}.
+        3 Then {hero.he} {=met} {friend unlike hero}, <a_trait> {friend.boy} <with_company>.
+        2 Luckily {friend unlike hero} was {=doing} {=under} a {=cover}.
+    """,
+    "sought": """
+        1 "Where {thing.are} my {thing}?" {hero.he} {=asked} {=manner}. <seen>
+        1 <seen>
+    """,
+    "seen": """
+        4 "A {=mood} {thief=animal} took your {thing}," {=said} {friend}. <chase>
+        3 "Look {=under} that {=cover}!" {=called} {friend}, <uncover>
+        2 "Ask the {job=job}," {=said} {friend} {=manner}. <ask_job>
+    """,
+    "chase": """
+        1 The {thief} {=gave} {thing.them} back for some {=taste} {=food}.[owner=hero]
+    """,
+    "uncover": """
+        1 and there {thing.were} the {look} {thing}.[owner=hero]
+    """,
+    "ask_job": """
+        1 Indeed the {job} {=gave} {hero} the {look} {thing}.[owner=hero]
+    """,
+    "visit": """
+        4 One {=part|month} {friend unlike hero}, <a_trait> {friend.boy}, came {=coming}.
+        3 At the {=den} {hero.he} {=met} {friend unlike hero}, who was {=feeling}.
+        2 Nearby lived {friend unlike hero}, who loved {=hobby} and {=food}.
+    """,
+    "borrowing": """
+        1 "May I borrow your {thing} until {limit=day}?" {friend.he} {=asked} {=manner}.
+    """,
+    "lent": """
+        5 "Until {limit}," {=said} {hero}, and {friend} {=gave} {thing.them} back <with_food>
+        3 "Keep {thing.them}!" {=called} {hero}. {friend.He}
+          {=hugged} the {look} {thing}.[owner=friend]
+        2 "Never," {=said} {hero}, and {friend.he} {=went} home {=feeling}.[owner=hero]
+    """,
+    "with_food": """
+        1 with some {=taste} {=food}.[owner=hero]
+    """,
+    "offer": """
+        1 <a_trait> {friend.boy} who sold {=taste} {food=food}. <my_item>
+    """,
+    "my_item": """
+        1 "Take my {=shape|open_shape} {look=look} {thing=single|several}
+          for your {food}," {=begged} {hero}.
+    """,
+    "traded": """
+        5 "Gladly," {=said} {friend}, and {hero} ate the {food} {=manner}.[owner=friend]
+        3 "Keep your {thing}," {=said} {friend} and shared the {food} {=manner}.[owner=hero]
+        2 "Never!" {=called} {friend} and ate the {food} {=under} a {=cover}.[owner=hero]
+    """,
+    "wonder": """
+        1 "Who lost {thing.these} {thing}?" {hero.he} asked <a_trait> {job=job}.
+    """,
+    "lost_by": """
+        4 "Ask {friend unlike hero}," {=said} the {job}. {=Soon} {friend.he}
+          {=hugged} the {look} {thing} {=manner}.[owner=friend]
+        3 "Maybe {friend unlike hero}," {=said} the {job}. {friend.He}
+          {=gave} {hero} some {=taste} {=food} for {thing.them}.[owner=friend]
+        2 "Nobody," {=said} the {job}, so {hero} showed {thing.them} to
+          {friend unlike hero}, <a_trait> {friend.boy}.[owner=hero]
+    """,
+    "race": """
+        1 "Race me to the {goal=den} for {thing.them}!" {=called} {friend}.
+          They {=went} past a {=mood} {=animal}, <finish>
+          "{thing.They} {thing.are} yours, {owner}," {=laughed} {loser} {=manner}.
+    """,
+    "finish": """
+        1 and {hero} touched the {goal} first.[owner=hero][loser=friend]
+        1 but {friend} touched the {goal} first.[owner=friend][loser=hero]
+    """,
+    "rescue": """
+        1 deep in a {=shape} {trap=trap}. <cry>
+          {hero} pulled {friend.him} out of the {trap} <rescued>
+    """,
+    "cry": """
+        1 "Throw me your {=shape|open_shape} {look=look} {thing=tool}!" {=called} {friend}.
+    """,
+    "rescued": """
+        3 and got some {=taste} {=food}.[owner=hero]
+        2 {=manner}.[owner=hero]
+    """,
+    "errand": """
+        1 On the way a {=mood} {animal=animal} {=wanted} {thing.them}, <tempt>
+          "Thank your {kin} for the {look} {thing}!" {=laughed} {friend}.[owner=friend]
+    """,
+    "tempt": """
+        3 but {hero} gave the {animal} some {=taste} {=food}.
+        2 so {hero} {=went} {=manner} past the {animal}.
+    """,
+    "party": """
+        1 <a_trait> {friend.boy} who loved {=hobby}. {hero} brought <item>,
+          and the {=trait} {=job} brought some {=taste} {food=food}.
+    """,
+    "thanks": """
+        3 "Your {thing} {thing.are} {=lovely}!" {=laughed} {friend} {=manner}.[owner=friend]
+        2 {friend} shared the {food} and {=hugged} the {thing} {=manner}.[owner=friend]
+    """,
+    "ending": """
+        4 Next {=part|day|season|month} {owner} {=put} the {look} {thing} <in_the_room>.
+        4 {=Finally} {owner} {=went} home from the {spot} with the {look} {thing}.
+        3 Each {=day} {owner} {=carried} the {look} {thing} {=manner} to the {spot}.
+        3 {hero} and {friend} became {=bond} friends and often {=played} {=near} the {spot}.
+        2 "What a {=lovely} {=part}!" {=laughed} {friend}, and they {=went} home {=manner}.
+        3 Later both {=went} {=manner} back to the {spot}.
+        2 So {hero} told {hero.his} {=trait} {=kin} about {friend} and the {look} {thing}.
+    """,
+    "in_the_room": """
+        1 {=under} {owner.his} {=shape} {=furniture}
+    """,
+}

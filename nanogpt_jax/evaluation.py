@@ -1,0 +1,130 @@
+"""Evaluation on held-out rows: loss per token and per byte, and the excess over a known entropy.
+
+One compiled program, the same rows every time. Every mean comes with its standard error, rows
+being independent: of a ratio of sums, sqrt(Σ (x_i - r y_i)²) / Σ y_i.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nanogpt_jax.data.corpus import Truth
+from nanogpt_jax.data.pipeline import HeldOut
+from nanogpt_jax.generate import Generator
+from nanogpt_jax.interface import Array, Batch, LanguageModel, Params
+from nanogpt_jax.losses import row_losses
+from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.tokenization import Tokenizer
+
+class Evaluator:
+    """Measures parameters on the same held-out rows, and samples them, in the same way each time.
+
+    `truth` is the corpus's own distribution where it is known: whole held-out documents then give
+    the excess over it, and `samples` sampled documents the share that is possible under it.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        held_out: HeldOut,
+        *,
+        context_length: int,
+        truth: Truth | None = None,
+        samples: int = 0,
+        place: Callable[[Batch], Any] = jax.device_put,
+    ):
+        self._tokenizer = tokenizer
+        self._held_out = held_out
+        self._truth = truth
+        self._samples = samples
+        self._generator = Generator(model, context_length)
+        self._batches = [place(batch) for batch in held_out.batches]
+        self._measure = _measure(model, tokenizer)
+
+    def __call__(self, params: Params) -> dict[str, float]:
+        """The val/* metrics of `params`."""
+        measured = [self._measure(params, batch) for batch in self._batches]
+        nats, tokens, size = np.concatenate(measured, axis=1)[:, : self._held_out.rows]
+        loss, loss_se = ratio(nats, tokens)
+        per_byte, per_byte_se = ratio(nats, size)
+        perplexity = math.exp(min(loss, 700.0))
+        metrics = {
+            "val/loss": loss,
+            "val/loss_se": loss_se,
+            "val/perplexity": perplexity,
+            "val/perplexity_se": perplexity * loss_se,  # to first order
+            "val/bits_per_byte": per_byte / math.log(2),
+            "val/bits_per_byte_se": per_byte_se / math.log(2),
+        }
+        if self._truth is not None and self._held_out.whole:
+            known, characters = self._held_out.nats, self._held_out.characters
+            excess, excess_se = ratio(nats - known, characters.astype(np.float64))
+            metrics |= {
+                "val/excess_nats": excess,
+                "val/excess_nats_se": excess_se,
+                "val/entropy_nats": self._truth.entropy_nats_per_character,
+            }
+        if self._truth is not None and self._samples:
+            texts = self.documents(params, self._samples)
+            valid = sum(self._truth.log_probability(text) is not None for text in texts)
+            share = valid / len(texts)
+            error = math.sqrt(share * (1 - share) / len(texts))
+            metrics |= {"val/valid_stories": share, "val/valid_stories_se": error}
+        return metrics
+
+    def documents(self, params: Params, count: int) -> list[str]:
+        """Documents drawn at temperature 1, seeds 0 to count - 1."""
+        prompts = [[self._tokenizer.bos_id]] * count
+        drawn = self._generator.complete(
+            params,
+            prompts,
+            [Sampling(seed=seed) for seed in range(count)],
+            max_tokens=self._generator.context_length,
+            stop=self._tokenizer.bos_id,
+        )
+        return [self._tokenizer.decode(tokens) for tokens in drawn]
+
+    def sample(self, params: Params, max_tokens: int = 200) -> str:
+        """One text from the start of a document, or from the first held-out words."""
+        prompt = list(self._held_out.prompt)
+        stop = {self._tokenizer.bos_id}
+        stream = self._generator.stream(
+            params, prompt, Sampling(temperature=0.8), max_tokens=max_tokens, stop=stop
+        )
+        return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
+
+
+def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Batch], np.ndarray]:
+    """(params, batch) -> loss in nats, tokens and bytes of each row, 3 x B in float64."""
+    bytes_V = jnp.asarray([len(token) for token in tokenizer.token_bytes], jnp.float32)
+
+    @jax.jit
+    def sums(params: Params, batch: Batch) -> Array:
+        output = model.apply(params, batch.inputs_BT, segments_BT=batch.segments_BT)
+        nats_B = row_losses(
+            lambda hidden: model.unembed(params, hidden),
+            output.hidden_BTD,
+            batch.targets_BT,
+            batch.weights_BT,
+            vocab_size=tokenizer.vocab_size,
+        )
+        tokens_B = jnp.sum(batch.weights_BT, axis=1)
+        bytes_B = jnp.sum(bytes_V[batch.targets_BT] * batch.weights_BT, axis=1)
+        return jnp.stack((nats_B, tokens_B, bytes_B))
+
+    return lambda params, batch: np.asarray(sums(params, batch), np.float64)
+
+
+def ratio(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Σ values / Σ weights over independent rows, and its standard error."""
+    total = weights.sum()
+    mean = values.sum() / total
+    spread = np.square(values - mean * weights).sum() * len(values) / max(len(values) - 1, 1)
+    return float(mean), float(math.sqrt(spread) / total)

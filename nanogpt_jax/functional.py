@@ -1,0 +1,152 @@
+"""The mathematics of a transformer, on arrays: no parameters, no modules, no state.
+
+Shapes live in names: B batch, T query position, S key position, D width, H query heads, K kv
+heads, G = H // K, C channels per head. Reductions run in at least float32 and return the dtype
+of their input, so that float64 contracts hold.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from nanogpt_jax.interface import Array, Key
+
+# Logical axis names of activations and the mesh axes they are split over.
+BATCH = ("data", "fsdp")
+
+
+def at_least_float32(x: Array) -> Array:
+    """`x` in float32, or in its own dtype when that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def rms_norm(x: Array, eps: float) -> Array:
+    """x / sqrt(mean(x²) + eps) over the last axis (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+    wide = at_least_float32(x)
+    scale = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
+    return (wide * scale).astype(x.dtype)
+
+
+def layer_norm(x: Array, eps: float) -> Array:
+    """(x - mean) / sqrt(variance + eps) over the last axis (Ba et al. 2016, arXiv:1607.06450)."""
+    wide = at_least_float32(x)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
+
+
+def softcap(x: Array, cap: float) -> Array:
+    """cap * tanh(x / cap): logits stay within ±cap (Gemma 2, 2024, arXiv:2408.00118)."""
+    return cap * jnp.tanh(x / cap)
+
+
+def relu2(x: Array) -> Array:
+    """max(x, 0)² (So et al. 2021, arXiv:2109.08668)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+def gelu(x: Array) -> Array:
+    """x Φ(x), exact (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The tanh approximation of GELU, as GPT-2 uses it."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"relu2": relu2, "relu": jax.nn.relu, "gelu": gelu, "gelu_tanh": gelu_tanh}
+
+
+def rotate(x_BNTC: Array, positions_BT: Array, base: float) -> Array:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), halves paired.
+
+    Channel c of the first half turns with channel c of the second by position * base^(-2c/C), in
+    nanochat's direction (y1 = x1 cos + x2 sin, y2 = x2 cos - x1 sin), so that an export to
+    NanoChatForCausalLM needs no permutation. Angles are float32 whatever the input.
+    """
+    half = x_BNTC.shape[-1] // 2
+    rates_C = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles_BTC = positions_BT[..., None].astype(jnp.float32) * rates_C
+    cos, sin = jnp.cos(angles_BTC)[:, None], jnp.sin(angles_BTC)[:, None]
+    first, second = jnp.split(at_least_float32(x_BNTC), 2, axis=-1)
+    turned = (first * cos + second * sin, second * cos - first * sin)
+    return jnp.concatenate(turned, axis=-1).astype(x_BNTC.dtype)
+
+
+def segment_positions(segments_BT: Array) -> Array:
+    """Positions that restart at 0 where the segment number of a row changes."""
+    index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)
+    before_BT = jnp.pad(segments_BT, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    start_BT = jnp.where(segments_BT != before_BT, index_BT, 0)
+    return index_BT - jax.lax.cummax(start_BT, axis=1)
+
+
+def causal_mask(length: int) -> Array:
+    """allowed_BTS of plain causal attention, B = 1: query t sees keys 0..t."""
+    index_T = jnp.arange(length)
+    return (index_T[:, None] >= index_T[None, :])[None]
+
+
+def attention_probabilities(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> Array:
+    """softmax(q·k / sqrt(C)) over the allowed keys, as p_BHTS, in at least float32."""
+    scores, _ = _scores(q_BHTC, k_BKSC, allowed_BTS)
+    B, K, G, T, S = scores.shape
+    return jax.nn.softmax(scores, axis=-1).reshape(B, K * G, T, S)
+
+
+def mix(p_BHTS: Array, v_BKSC: Array) -> Array:
+    """Values averaged with probabilities `p_BHTS`; each kv head serves H // K query heads."""
+    B, H, T, S = p_BHTS.shape
+    K, C = v_BKSC.shape[1], v_BKSC.shape[-1]
+    p_BKQS = p_BHTS.astype(v_BKSC.dtype).reshape(B, K, (H // K) * T, S)
+    return jnp.einsum("BKQS,BKSC->BKQC", p_BKQS, v_BKSC).reshape(B, H, T, C)
+
+
+def attend(q_BHTC: Array, k_BKSC: Array, v_BKSC: Array, allowed_BTS: Array) -> Array:
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245); K == H is multi-head.
+
+    The same value as `mix(attention_probabilities(...))`, without the probabilities: the division
+    by the softmax sum happens after the product with the values, on T x C numbers instead of
+    T x S. Scores and sums run in at least float32. Heads stand before positions because batched
+    products in that order are several times faster on CPU.
+    """
+    scores, largest = _scores(q_BHTC, k_BKSC, allowed_BTS)
+    B, K, G, T, S = scores.shape
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, axis=-1).reshape(B, K, G * T, 1)
+    weights_BKQS = weights.astype(v_BKSC.dtype).reshape(B, K, G * T, S)
+    mixed = jnp.einsum("BKQS,BKSC->BKQC", weights_BKQS, v_BKSC) / total
+    return mixed.astype(v_BKSC.dtype).reshape(B, K * G, T, v_BKSC.shape[-1])
+
+
+def _scores(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> tuple[Array, Array]:
+    """Masked scores, B K G T S, and their largest value a query, which carries no gradient."""
+    B, H, T, C = q_BHTC.shape
+    K, S = k_BKSC.shape[1], k_BKSC.shape[2]
+    # The G query heads of a kv head are more queries for the same keys: one larger product.
+    q_BKQC = (q_BHTC * C**-0.5).reshape(B, K, (H // K) * T, C)
+    wide = jnp.promote_types(q_BHTC.dtype, jnp.float32)
+    scores = jnp.einsum("BKQC,BKSC->BKQS", q_BKQC, k_BKSC, preferred_element_type=wide)
+    scores = scores.reshape(B, K, H // K, T, S)
+    # Finite, so that a row without any allowed key stays free of NaN.
+    scores = jnp.where(allowed_BTS[:, None, None], scores, -1e30)
+    return scores, jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+
+
+def dropout(x: Array, rate: float, key: Key | None) -> Array:
+    """Zeroes a share `rate` of `x` and scales the rest (Srivastava et al. 2014); no key, no-op."""
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), 0)
+
+
+def constrain(x: Array, *axes: str | tuple[str, ...] | None) -> Array:
+    """Splits `x` over mesh axes of the mesh in context; without a mesh, `x` as it is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(BATCH) <= set(mesh.axis_names):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))

@@ -1,0 +1,252 @@
+"""Layers that own parameters: thin Flax Linen modules around functional.py.
+
+Linen names parameters and nothing else: only the `params` collection, every parameter and
+submodule named, static things as fields, traced things as arguments. A parameter declares the
+logical name of each of its axes; `models.build` unboxes them once.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nanogpt_jax import functional as F
+from nanogpt_jax.interface import Array, Edit, Key
+
+Initializer = Callable[[Key, Sequence[int], Any], Array]
+zeros: Initializer = nn.initializers.zeros
+ones: Initializer = nn.initializers.ones
+normal = nn.initializers.normal
+
+
+def fan_in_uniform(fan_in: int, gain: float) -> Initializer:
+    """Uniform with standard deviation gain / sqrt(fan_in) (He et al. 2015, arXiv:1502.01852)."""
+    bound = gain * math.sqrt(3.0 / fan_in)
+
+    def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+
+    return init
+
+
+def param(
+    module: nn.Module,
+    name: str,
+    shape: Sequence[int],
+    axes: Sequence[str],
+    init: Initializer,
+) -> Array:
+    """A float32 parameter of `module`; `axes` names each dimension for sharding and grouping."""
+    return module.param(name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape))
+
+
+class Context(NamedTuple):
+    """What one layer gets besides the residual stream; arrays of this layer alone.
+
+    `edits` maps a site to its Edit, `cache` is (keys_BKSC, values_BKSC), `key` is for dropout.
+    """
+
+    edits: dict[str, Edit] | None = None
+    cache: tuple[Array, Array] | None = None
+    key: Key | None = None
+
+
+class Sites:
+    """The observable points of one layer: notes what is asked for, replaces what is edited.
+
+    Without capture and edits it leaves no trace in the compiled program.
+    """
+
+    def __init__(self, capture: tuple[str, ...], edits: dict[str, Edit] | None):
+        self.capture = capture
+        self.edits = edits or {}
+        self.captured: dict[str, Array] = {}
+
+    def __call__(self, name: str, value: Array) -> Array:
+        """`value`, or its edit where one replaces it; noted when `name` is captured."""
+        if name in self.edits:
+            edit = self.edits[name]
+            value = jnp.where(edit.replace, edit.value.astype(value.dtype), value)
+        if name in self.capture:
+            self.captured[name] = value
+        return value
+
+    def wants(self, name: str) -> bool:
+        """Whether `name` must exist in this program."""
+        return name in self.capture or name in self.edits
+
+
+class Norm(nn.Module):
+    """RMSNorm or LayerNorm; a learned gain, and for LayerNorm a bias, only where asked for."""
+
+    kind: Literal["rms", "layer"]
+    eps: float
+    gain: bool
+    bias: bool
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        normed = (F.rms_norm if self.kind == "rms" else F.layer_norm)(x_BTD, self.eps)
+        D = x_BTD.shape[-1]
+        if self.gain:
+            normed = normed * param(self, "gain", (D,), ("embed",), ones).astype(x_BTD.dtype)
+        if self.bias and self.kind == "layer":
+            normed = normed + param(self, "bias", (D,), ("embed",), zeros).astype(x_BTD.dtype)
+        return normed
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped kv heads, rotary positions and normed queries and keys."""
+
+    n_head: int
+    n_kv_head: int
+    d_head: int
+    init_in: Initializer
+    init_out: Initializer
+    bias: bool = False
+    rope_base: float = 0.0  # 0: no rotation
+    qk_norm: Literal["off", "after_rope", "before_rope"] = "off"
+    norm: Literal["rms", "layer"] = "rms"
+    norm_eps: float = 1e-6
+    qkv_clamp: float = 0.0
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Array, positions_BT: Array, allowed_BTS: Array, context: Context, sites: Sites
+    ) -> tuple[Array, tuple[Array, Array] | None]:
+        H, K, C, D = self.n_head, self.n_kv_head, self.d_head, x_BTD.shape[-1]
+        q_BHTC = self._project("q", x_BTD, D, H, C)
+        k_BKTC = self._project("k", x_BTD, D, K, C)
+        v_BKTC = self._project("v", x_BTD, D, K, C)
+        q_BHTC, k_BKTC = self._place(q_BHTC, positions_BT), self._place(k_BKTC, positions_BT)
+        cache = None
+        if context.cache is not None:
+            keys_BKSC, values_BKSC = context.cache
+            start_B = positions_BT[:, 0]
+            k_BKTC = _write(keys_BKSC, k_BKTC, start_B)
+            v_BKTC = _write(values_BKSC, v_BKTC, start_B)
+            cache = (k_BKTC, v_BKTC)
+        if sites.wants("attention") or (self.dropout and context.key is not None):
+            p_BHTS = sites("attention", F.attention_probabilities(q_BHTC, k_BKTC, allowed_BTS))
+            y_BHTC = F.mix(F.dropout(p_BHTS, self.dropout, fold(context.key, "attention")), v_BKTC)
+        else:
+            y_BHTC = F.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
+        y_BHTC = sites("head_out", y_BHTC)
+        w_HCD = param(self, "w_o", (H, C, D), ("heads", "head", "embed"), self.init_out)
+        y_BTD = jnp.einsum("BHTC,HCD->BTD", y_BHTC, w_HCD.astype(x_BTD.dtype))
+        if self.bias:
+            y_BTD = y_BTD + param(self, "b_o", (D,), ("embed",), zeros).astype(x_BTD.dtype)
+        return y_BTD, cache
+
+    def _project(self, name: str, x_BTD: Array, D: int, N: int, C: int) -> Array:
+        heads = "heads" if name == "q" else "kv_heads"
+        w_DNC = param(self, f"w_{name}", (D, N, C), ("embed", heads, "head"), self.init_in)
+        y_BNTC = jnp.einsum("BTD,DNC->BNTC", x_BTD, w_DNC.astype(x_BTD.dtype))
+        if self.bias:
+            b_NC = param(self, f"b_{name}", (N, C), (heads, "head"), zeros)
+            y_BNTC = y_BNTC + b_NC.astype(x_BTD.dtype)[:, None]
+        return jnp.clip(y_BNTC, -self.qkv_clamp, self.qkv_clamp) if self.qkv_clamp else y_BNTC
+
+    def _place(self, x_BNTC: Array, positions_BT: Array) -> Array:
+        norm = F.rms_norm if self.norm == "rms" else F.layer_norm
+        if self.qk_norm == "before_rope":
+            x_BNTC = norm(x_BNTC, self.norm_eps)
+        if self.rope_base:
+            x_BNTC = F.rotate(x_BNTC, positions_BT, self.rope_base)
+        if self.qk_norm == "after_rope":
+            x_BNTC = norm(x_BNTC, self.norm_eps)
+        return x_BNTC
+
+
+def _write(buffer_BKSC: Array, new_BKTC: Array, start_B: Array) -> Array:
+    """`buffer` with `new` written from position start on, row by row."""
+
+    def write(buffer: Array, new: Array, start: Array) -> Array:
+        return jax.lax.dynamic_update_slice(buffer, new.astype(buffer.dtype), (0, start, 0))
+
+    return jax.vmap(write)(buffer_BKSC, new_BKTC, start_B)
+
+
+class MLP(nn.Module):
+    """Position-wise network; `swiglu` gates it (Shazeer 2020, arXiv:2002.05202)."""
+
+    d_hidden: int
+    activation: str
+    init_in: Initializer
+    init_out: Initializer
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        D, Fh = x_BTD.shape[-1], self.d_hidden
+        h_BTF = self._linear("up", x_BTD, Fh, ("embed", "mlp"), self.init_in)
+        if self.activation == "swiglu":
+            gate_BTF = self._linear("gate", x_BTD, Fh, ("embed", "mlp"), self.init_in)
+            h_BTF = jax.nn.silu(gate_BTF) * h_BTF
+        else:
+            h_BTF = F.ACTIVATIONS[self.activation](h_BTF)
+        return self._linear("down", h_BTF, D, ("mlp", "embed"), self.init_out)
+
+    def _linear(
+        self, name: str, x: Array, width: int, axes: tuple[str, str], init: Initializer
+    ) -> Array:
+        w = param(self, f"w_{name}", (x.shape[-1], width), axes, init).astype(x.dtype)
+        y = jnp.einsum("BTI,IO->BTO", x, w)
+        if self.bias:
+            y = y + param(self, f"b_{name}", (width,), axes[1:], zeros).astype(x.dtype)
+        return y
+
+
+def fold(key: Key | None, name: str) -> Key | None:
+    """A key of its own for the use called `name`; None stays None."""
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def run_layers(
+    block: Callable[..., tuple[Array, Any]],
+    layers: Any,
+    x_BTD: Array,
+    contexts: Context,
+    *,
+    n_layer: int,
+    unroll: int,
+    remat: bool = False,
+) -> tuple[Array, Any]:
+    """Applies `block(params, x, context)` L times; returns x and the stacked other outputs.
+
+    `layers` is one tree with a leading layer axis, or a tuple of L trees. Stacked layers without a
+    cache are one `lax.scan` (`unroll` = L removes the loop: up to twice as fast on CPU). Otherwise
+    it is a Python loop and the caches stay a tuple, because slices of stacked weights and a cache
+    carried through a scan are copied for every token (2.7 to 5 times slower on CPU).
+    """
+    if remat:
+        block = jax.checkpoint(block)
+    if not isinstance(layers, tuple) and contexts.cache is None:
+
+        def body(x: Array, layer: tuple[Any, Context]) -> tuple[Array, Any]:
+            return block(layer[0], x, layer[1])
+
+        return jax.lax.scan(body, x_BTD, (layers, contexts), length=n_layer, unroll=unroll)
+    if not isinstance(layers, tuple):
+        layers = split_layers(layers, n_layer)
+    outputs = []
+    for index, params in enumerate(layers):
+        edits, key = jax.tree.map(lambda leaf, i=index: leaf[i], (contexts.edits, contexts.key))
+        cache = None if contexts.cache is None else contexts.cache[index]
+        x_BTD, output = block(params, x_BTD, Context(edits, cache, key))
+        outputs.append(output)
+    caches = tuple(cache for cache, _ in outputs)
+    captured = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(seen for _, seen in outputs))
+    return x_BTD, (None if contexts.cache is None else caches, captured)
+
+
+def split_layers(layers: Any, n_layer: int) -> tuple[Any, ...]:
+    """The stacked tree as a tuple of trees, one a layer: what decoding wants."""
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(n_layer))

@@ -1,0 +1,99 @@
+"""Next-token loss as sums and counts, divided once after any reduction.
+
+So accumulation, any mesh and pmap agree, and a standard error comes with every mean: the moments
+of the rows are sums too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nanogpt_jax.functional import at_least_float32
+from nanogpt_jax.interface import Array
+
+# Logits of one chunk stay below this many numbers (64 MiB in float32).
+CHUNK_LOGITS = 2**19
+
+
+class LossSums(NamedTuple):
+    """Summed loss in nats and summed weight in tokens, with the second moments of the rows.
+
+    Every leaf is additive, so sums of parts are the sums of the whole.
+    """
+
+    nats: Array
+    tokens: Array
+    nats_squared: Array
+    nats_tokens: Array
+    tokens_squared: Array
+
+
+def row_losses(
+    unembed: Callable[[Array], Array],
+    hidden_BTD: Array,
+    targets_BT: Array,
+    weights_BT: Array,
+    *,
+    vocab_size: int,
+) -> Array:
+    """Weighted negative log-likelihood of each row in nats, in at least float32.
+
+    Positions go through `unembed` in chunks, recomputed in the backward pass, so that the logits
+    of a whole batch need never exist.
+    """
+    B, T = targets_BT.shape
+    chunks = _chunk_count(B, T, vocab_size)
+
+    def chunk_losses(hidden: Array, targets: Array, weights: Array) -> Array:
+        logits = at_least_float32(unembed(hidden))
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        nats = jax.nn.logsumexp(logits, axis=-1) - chosen
+        return jnp.sum(nats * weights, axis=1)
+
+    if chunks == 1:
+        return chunk_losses(hidden_BTD, targets_BT, weights_BT)
+
+    def split(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(B, chunks, T // chunks, *x.shape[2:]), 1, 0)
+
+    def add(total_B: Array, chunk: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        return total_B + jax.checkpoint(chunk_losses)(*chunk), None
+
+    parts = (split(hidden_BTD), split(targets_BT), split(weights_BT))
+    zero_B = jnp.zeros(B, jnp.promote_types(hidden_BTD.dtype, jnp.float32))
+    return jax.lax.scan(add, zero_B, parts)[0]
+
+
+def _chunk_count(B: int, T: int, vocab_size: int) -> int:
+    """The smallest divisor of T that keeps a chunk's logits below the limit."""
+    wanted = math.ceil(B * T * vocab_size / CHUNK_LOGITS)
+    return next(count for count in range(1, T + 1) if T % count == 0 and count >= min(wanted, T))
+
+
+def sum_rows(nats_B: Array, tokens_B: Array) -> LossSums:
+    """The sums of a batch from the losses and token counts of its rows."""
+    return LossSums(
+        jnp.sum(nats_B),
+        jnp.sum(tokens_B),
+        jnp.sum(jnp.square(nats_B)),
+        jnp.sum(nats_B * tokens_B),
+        jnp.sum(jnp.square(tokens_B)),
+    )
+
+
+def mean_and_error(sums: LossSums) -> tuple[float, float]:
+    """Nats per token, and its standard error with the rows as independent clusters.
+
+    The error of a ratio of sums, sqrt(Σ (nats_i - mean tokens_i)²) / Σ tokens_i; 0 without tokens.
+    """
+    nats, tokens, nats_squared, nats_tokens, tokens_squared = (float(part) for part in sums)
+    if tokens == 0:
+        return 0.0, 0.0
+    mean = nats / tokens
+    variance = nats_squared - 2 * mean * nats_tokens + mean**2 * tokens_squared
+    return mean, math.sqrt(max(variance, 0.0)) / tokens

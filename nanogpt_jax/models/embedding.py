@@ -1,0 +1,65 @@
+"""The smallest language model: a table from each token to the scores of the next one.
+
+It sees one token back and nothing else, so it can learn bigrams and no more (rung 1 of 4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
+from nanogpt_jax.layers import normal, param
+from nanogpt_jax.models import assemble, models
+from nanogpt_jax.registry import positive
+
+
+@models.named("embedding")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Knobs of `embedding`."""
+
+    d_model: Annotated[int, "width of an embedding", positive] = 128
+    max_seq_len: Annotated[int, "longest context, in tokens", positive] = 128
+
+    def problems(self) -> list[str]:
+        """Nothing can clash."""
+        return []
+
+    def shape(self, vocab_size: int) -> ModelShape:
+        """No layers and no heads."""
+        return ModelShape("embedding", vocab_size, 0, 0, 0, self.d_model, self.max_seq_len)
+
+
+class Ends(nn.Module):
+    """Token embedding below, linear head above."""
+
+    vocab_size: int
+    d_model: int
+    dtype: Any
+
+    def setup(self) -> None:
+        """Makes both tables; the head starts at zero scores nearly, so the loss starts at ln V."""
+        V, D = self.vocab_size, self.d_model
+        self.w_embed_VD = param(self, "w_embed", (V, D), ("vocab", "embed"), normal(1.0))
+        self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), normal(0.02))
+
+    def embed(self, inputs_BT: Array, positions_BT: Array, key: Key | None) -> Array:
+        """The row of each token."""
+        del positions_BT, key
+        return self.w_embed_VD.astype(self.dtype)[inputs_BT]
+
+    def unembed(self, x: Array) -> Array:
+        """Scores of the next token."""
+        return jnp.einsum("...D,DV->...V", x, self.w_head_DV.astype(x.dtype))
+
+
+def build(
+    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+) -> LanguageModel:
+    """The model as pure functions."""
+    ends = Ends(vocab_size, config.d_model, dtype)
+    return assemble(ends, None, config.shape(vocab_size), dtype=dtype, unroll=unroll)

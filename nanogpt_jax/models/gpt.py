@@ -1,0 +1,246 @@
+"""The GPT: attention and a position-wise network in residual blocks, stacked (rung 4 of 4).
+
+One block covers the family from GPT-2 to nanochat by switches; the defaults are exactly the block
+of transformers' NanoChatForCausalLM (RoPE, grouped kv heads, RMSNorm without parameters, QK-norm,
+squared ReLU, softcapped logits, no biases).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nanogpt_jax import functional as F
+from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
+from nanogpt_jax.layers import (
+    MLP,
+    Attention,
+    Context,
+    Initializer,
+    Norm,
+    Sites,
+    fan_in_uniform,
+    fold,
+    normal,
+    param,
+    zeros,
+)
+from nanogpt_jax.models import assemble, models
+from nanogpt_jax.registry import below_one, non_negative, positive
+
+
+@models.named("gpt")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Knobs of `gpt`; 0 switches a number off where it says so."""
+
+    n_layer: Annotated[int, "blocks", positive] = 4
+    n_head: Annotated[int, "query heads", positive] = 4
+    n_kv_head: Annotated[int, "key and value heads; 0 = n_head, 1 = MQA", non_negative] = 0
+    d_model: Annotated[int, "width of the residual stream", positive] = 128
+    d_hidden: Annotated[int, "hidden width of the MLP; 0 = 4 d_model", non_negative] = 0
+    max_seq_len: Annotated[int, "longest context, in tokens", positive] = 128
+    norm: Annotated[Literal["rms", "layer"], "RMSNorm or LayerNorm"] = "rms"
+    norm_gain: Annotated[bool, "norms have a learned gain"] = False
+    norm_eps: Annotated[float, "added to the variance in norms", positive] = 1e-6
+    norm_position: Annotated[
+        Literal["pre", "post"], "before each sublayer and the head, or after each residual sum"
+    ] = "pre"
+    embed_norm: Annotated[bool, "a norm right after the embedding"] = True
+    positions: Annotated[Literal["rope", "learned", "none"], "how a token knows its place"] = "rope"
+    rope_base: Annotated[float, "base of the rotary angles", positive] = 10000.0
+    qk_norm: Annotated[
+        Literal["off", "after_rope", "before_rope"], "norm of queries and keys, per head"
+    ] = "after_rope"
+    qkv_clamp: Annotated[float, "queries, keys, values stay within ±this; 0 = off", non_negative] = (
+        0.0
+    )
+    activation: Annotated[
+        Literal["relu2", "gelu", "gelu_tanh", "relu", "swiglu"], "of the MLP's hidden layer"
+    ] = "relu2"
+    bias: Annotated[bool, "linear layers (and LayerNorms) have biases"] = False
+    tied_head: Annotated[bool, "the head is the transposed embedding"] = False
+    head_bias: Annotated[bool, "the head has a bias"] = False
+    logit_softcap: Annotated[float, "logits = c tanh(logits / c); 0 = off", non_negative] = 15.0
+    logit_clamp: Annotated[float, "logits stay within ±this; 0 = off", non_negative] = 0.0
+    dropout: Annotated[float, "share of activations dropped in training", below_one] = 0.0
+    init: Annotated[
+        Literal["nanochat", "gpt2", "kaiming"],
+        "nanochat: fan-in uniform, residual outputs zero; gpt2: normal 0.02, residual outputs "
+        "scaled by 1/sqrt(2 n_layer); kaiming: fan-in uniform with gain 0.5",
+    ] = "nanochat"
+    remat: Annotated[bool, "recompute blocks in the backward pass: less memory, more time"] = False
+
+    @property
+    def d_head(self) -> int:
+        """Channels of a head."""
+        return self.d_model // self.n_head
+
+    def problems(self) -> list[str]:
+        """Widths that do not divide, and switches that contradict each other."""
+        found = []
+        if self.d_model % self.n_head:
+            found.append(
+                f"model.d_model={self.d_model} is not a multiple of model.n_head={self.n_head}"
+            )
+        elif self.positions == "rope" and self.d_head % 2:
+            found.append(
+                f"model.d_model / model.n_head = {self.d_head} is odd: model.positions='rope' "
+                "pairs channels and needs an even number"
+            )
+        if self.n_kv_head and self.n_head % self.n_kv_head:
+            found.append(
+                f"model.n_head={self.n_head} is not a multiple of model.n_kv_head={self.n_kv_head}"
+            )
+        return found
+
+    def shape(self, vocab_size: int) -> ModelShape:
+        """The numbers that name the model."""
+        return ModelShape(
+            "gpt",
+            vocab_size,
+            self.n_layer,
+            self.n_head,
+            self.n_kv_head or self.n_head,
+            self.d_model,
+            self.max_seq_len,
+        )
+
+
+class Ends(nn.Module):
+    """Embedding below; final norm, head and its caps above."""
+
+    config: Config
+    vocab_size: int
+    dtype: Any
+
+    def setup(self) -> None:
+        """Makes the tables and norms that the switches ask for."""
+        c, V, D = self.config, self.vocab_size, self.config.d_model
+        embed_std, head_std = {"nanochat": (1.0, 0.001), "gpt2": (0.02, 0.02)}.get(
+            c.init, (1.0, 0.5 * D**-0.5)
+        )
+        if c.tied_head:  # one table, so it starts as a head must: near ln V
+            embed_std = head_std
+        self.w_embed_VD = param(self, "w_embed", (V, D), ("vocab", "embed"), normal(embed_std))
+        if c.positions == "learned":
+            size = (c.max_seq_len, D)
+            self.w_position_TD = param(
+                self, "w_position", size, ("position", "embed"), normal(embed_std)
+            )
+        if not c.tied_head:
+            self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), normal(head_std))
+        if c.head_bias:
+            self.b_head_V = param(self, "b_head", (V,), ("vocab",), zeros)
+        if c.embed_norm:
+            self.norm_embed = norm(c, "norm_embed")
+        if c.norm_position == "pre":
+            self.norm_final = norm(c, "norm_final")
+
+    def embed(self, inputs_BT: Array, positions_BT: Array, key: Key | None) -> Array:
+        """The residual stream before the first block."""
+        x_BTD = self.w_embed_VD[inputs_BT]
+        if self.config.positions == "learned":
+            x_BTD = x_BTD + self.w_position_TD[positions_BT]
+        x_BTD = x_BTD.astype(self.dtype)
+        if self.config.embed_norm:
+            x_BTD = self.norm_embed(x_BTD)
+        return F.dropout(x_BTD, self.config.dropout, fold(key, "embed"))
+
+    def unembed(self, x: Array) -> Array:
+        """Scores of the next token."""
+        c = self.config
+        if c.norm_position == "pre":
+            x = self.norm_final(x)
+        w_DV = self.w_embed_VD.T if c.tied_head else self.w_head_DV
+        logits = jnp.einsum("...D,DV->...V", x, w_DV.astype(x.dtype))
+        if c.head_bias:
+            logits = logits + self.b_head_V.astype(x.dtype)
+        if c.logit_clamp:
+            logits = jnp.clip(logits, -c.logit_clamp, c.logit_clamp)
+        return F.softcap(logits, c.logit_softcap) if c.logit_softcap else logits
+
+
+def norm(c: Config, name: str | None = None) -> Norm:
+    """The norm that the switches describe."""
+    return Norm(c.norm, c.norm_eps, c.norm_gain, c.bias, name=name)
+
+
+def initializers(c: Config, fan_in: int) -> tuple[Initializer, Initializer]:
+    """Initialisers of a block's matrix: one that reads the stream, one that writes to it."""
+    if c.init == "gpt2":
+        return normal(0.02), normal(0.02 * (2 * c.n_layer) ** -0.5)
+    if c.init == "kaiming":
+        return fan_in_uniform(fan_in, 0.5), fan_in_uniform(fan_in, 0.5)
+    return fan_in_uniform(fan_in, 1.0), zeros
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); `post` norms after each sum instead."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: Array,
+        positions_BT: Array,
+        allowed_BTS: Array,
+        context: Context,
+        capture: tuple[str, ...],
+    ) -> tuple[Array, Any]:
+        c = self.config
+        D, Fh = c.d_model, c.d_hidden or 4 * c.d_model
+        pre, post = _around(norm(c, "norm_attention"), c), _around(norm(c, "norm_mlp"), c)
+        sites = Sites(capture, context.edits)
+        init, init_out = initializers(c, D)
+        attention = Attention(
+            n_head=c.n_head,
+            n_kv_head=c.n_kv_head or c.n_head,
+            d_head=c.d_head,
+            init_in=init,
+            init_out=init_out,
+            bias=c.bias,
+            rope_base=c.rope_base if c.positions == "rope" else 0.0,
+            qk_norm=c.qk_norm,
+            norm=c.norm,
+            norm_eps=c.norm_eps,
+            qkv_clamp=c.qkv_clamp,
+            dropout=c.dropout,
+            name="attention",
+        )
+        mlp = MLP(Fh, c.activation, init, initializers(c, Fh)[1], c.bias, name="mlp")
+
+        x_BTD = sites("residual", x_BTD)
+        y_BTD, cache = attention(pre[0](x_BTD), positions_BT, allowed_BTS, context, sites)
+        x_BTD = pre[1](x_BTD + F.dropout(y_BTD, c.dropout, fold(context.key, "attention_out")))
+        y_BTD = sites("mlp_out", mlp(post[0](x_BTD)))
+        x_BTD = post[1](x_BTD + F.dropout(y_BTD, c.dropout, fold(context.key, "mlp_out")))
+        return x_BTD, (cache, sites.captured)
+
+
+def _around(norm: Norm, c: Config) -> tuple[Any, Any]:
+    """What stands before a sublayer and what after the sum: the norm is one, the other nothing."""
+
+    def nothing(x: Array) -> Array:
+        return x
+
+    return (norm, nothing) if c.norm_position == "pre" else (nothing, norm)
+
+
+def build(
+    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+) -> LanguageModel:
+    """The model as pure functions."""
+    return assemble(
+        Ends(config, vocab_size, dtype),
+        Block(config),
+        config.shape(vocab_size),
+        d_head=config.d_head,
+        dtype=dtype,
+        unroll=unroll,
+        remat=config.remat,
+    )

@@ -1,0 +1,141 @@
+"""Optimizers as directions: the step multiplies by the learning rate and subtracts.
+
+Each takes the parameter groups and its numbers; every number may be a traced array. Weight decay
+is decoupled (Loshchilov and Hutter 2017, arXiv:1711.05101) and spares gains and biases.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import jax
+import optax
+from optax import contrib
+
+from nanogpt_jax.optim import optimizers
+from nanogpt_jax.optim.groups import Groups
+from nanogpt_jax.registry import below_one, non_negative, positive
+
+Beta = Annotated[float, below_one]
+Decay = Annotated[float, "decoupled weight decay, relative to the rate", non_negative]
+Eps = Annotated[float, "added to the root of the second moment", positive]
+
+
+def _decayed(groups: Groups, direction: Any, weight_decay: Any) -> Any:
+    mask = groups.mask("matrix", "embedding", "head")
+    return optax.chain(direction, optax.add_decayed_weights(weight_decay, mask))
+
+
+@optimizers
+def adamw(
+    groups: Groups,
+    *,
+    b1: Annotated[Beta, "decay rate of the first moment"] = 0.9,
+    b2: Annotated[Beta, "decay rate of the second moment"] = 0.95,
+    eps: Eps = 1e-8,
+    weight_decay: Decay = 0.1,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+    return _decayed(groups, optax.scale_by_adam(b1=b1, b2=b2, eps=eps), weight_decay)
+
+
+@optimizers
+def adam(
+    groups: Groups,
+    *,
+    b1: Annotated[Beta, "decay rate of the first moment"] = 0.9,
+    b2: Annotated[Beta, "decay rate of the second moment"] = 0.999,
+    eps: Eps = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam without weight decay (Kingma and Ba 2014, arXiv:1412.6980)."""
+    del groups
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+
+
+@optimizers
+def sgd(
+    groups: Groups,
+    *,
+    momentum: Annotated[Beta, "decay rate of the velocity"] = 0.9,
+    weight_decay: Decay = 0.0,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with heavy-ball momentum."""
+    return _decayed(groups, optax.trace(decay=momentum), weight_decay)
+
+
+@optimizers
+def lion(
+    groups: Groups,
+    *,
+    b1: Annotated[Beta, "mixes momentum and gradient in the update"] = 0.9,
+    b2: Annotated[Beta, "decay rate of the momentum"] = 0.99,
+    weight_decay: Decay = 0.1,
+) -> optax.GradientTransformation:
+    """Sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675)."""
+    return _decayed(groups, optax.scale_by_lion(b1=b1, b2=b2), weight_decay)
+
+
+@optimizers
+def muon(
+    groups: Groups,
+    *,
+    momentum: Annotated[Beta, "decay rate of the matrices' momentum"] = 0.95,
+    weight_decay: Decay = 0.0,
+    b1: Annotated[Beta, "decay rate of Adam's first moment (the rest)"] = 0.8,
+    b2: Annotated[Beta, "decay rate of Adam's second moment (the rest)"] = 0.95,
+    eps: Eps = 1e-10,
+    embedding_ratio: Annotated[float, "rate of embeddings relative to the matrices'", positive] = (
+        10.0
+    ),
+    head_ratio: Annotated[float, "rate of head and vectors, likewise", positive] = 0.2,
+    newton_schulz_steps: Annotated[int, "iterations of the orthogonalisation", positive] = 5,
+) -> optax.GradientTransformation:
+    """Orthogonalised momentum for matrices, AdamW for the rest (Jordan 2024; arXiv:2502.16982).
+
+    A matrix of each layer is flattened to (inputs, outputs) and orthogonalised on its own; the
+    result is scaled by sqrt(max(1, outputs / inputs)).
+    """
+    sides = {jax.tree_util.keystr(path): leaf for path, leaf in _leaves(groups.sides)}
+
+    def dimensions(updates: Any) -> Any:
+        def one(path: Any, _: Any) -> contrib.MuonDimensionNumbers:
+            side = sides[jax.tree_util.keystr(path)]
+            return contrib.MuonDimensionNumbers(side.inputs, side.outputs)
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    def scale(updates: Any, params: Any) -> Any:
+        del params
+
+        def one(path: Any, update: Any) -> Any:
+            side = sides[jax.tree_util.keystr(path)]
+            inputs = math.prod(update.shape[i] for i in side.inputs)
+            outputs = math.prod(update.shape[i] for i in side.outputs)
+            return update * math.sqrt(max(1.0, outputs / inputs))
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    def adam_at(ratio: Any) -> optax.GradientTransformation:
+        return optax.chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps), optax.scale(ratio))
+
+    matrices = optax.chain(
+        contrib.scale_by_muon(
+            ns_steps=newton_schulz_steps, beta=momentum, weight_dimension_numbers=dimensions
+        ),
+        optax.stateless(scale),
+    )
+    transforms = {
+        "matrix": matrices,
+        "embedding": adam_at(embedding_ratio),
+        "head": adam_at(head_ratio),
+        "vector": adam_at(head_ratio),
+    }
+    present = set(jax.tree.leaves(groups.roles))
+    if "matrix" not in present:
+        transforms.pop("matrix")  # a model without layers has nothing to orthogonalise
+    return _decayed(groups, optax.partition(transforms, groups.roles), weight_decay)
+
+
+def _leaves(tree: Any) -> Any:
+    return jax.tree_util.tree_leaves_with_path(tree)

@@ -1,0 +1,268 @@
+"""How state and batches lie on devices: one mesh (data, fsdp, tensor), or pmap over data.
+
+A parameter's logical axis names meet `RULES`; a dimension that does not divide stays whole, with
+one warning. Optimizer state follows the parameter it belongs to. The training step itself knows
+none of this: it is the same function for one device, any mesh and pmap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from nanogpt_jax.config import Parallel
+from nanogpt_jax.errors import ConfigError
+from nanogpt_jax.functional import BATCH
+from nanogpt_jax.interface import Axes, Batch
+from nanogpt_jax.state import TrainState
+
+RULES = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+}
+
+# (state, batch, hyper, reduce) -> (state, sums)
+Step = Callable[..., tuple[TrainState, Any]]
+
+
+class Layout(Protocol):
+    """Where things are. `plain` is the state without the layout's own extra axes."""
+
+    shards: int  # parts that the rows of a batch are split into
+
+    def compile_step(self, step: Step) -> Step:
+        """The compiled step (state, batch, hyper); it takes over the state's memory."""
+        ...
+
+    def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """State 0, made where it will lie."""
+        ...
+
+    def abstract(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """Shapes, dtypes and shardings of the plain state: what a restore should fill."""
+        ...
+
+    def place(self, state: TrainState) -> TrainState:
+        """A plain state, laid out for the step."""
+        ...
+
+    def plain(self, state: TrainState) -> TrainState:
+        """The state as checkpoints, evaluation and sampling want it."""
+        ...
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """A batch of host arrays, on the devices."""
+        ...
+
+    def place_evaluation(self, batch: Batch) -> Batch:
+        """A batch for a program over the plain state's parameters."""
+        ...
+
+
+def make_layout(parallel: Parallel, axes: Axes, devices: Sequence[jax.Device]) -> Layout:
+    """The layout that the config asks for on `devices`; ConfigError when they do not suffice."""
+    data, fsdp, tensor = mesh_shape(parallel, len(devices))
+    devices = devices[: data * fsdp * tensor]
+    if parallel.mode == "pmap":
+        return PmapLayout(devices)
+    kinds = (AxisType.Auto,) * 3
+    mesh = jax.make_mesh(
+        (data, fsdp, tensor), ("data", "fsdp", "tensor"), axis_types=kinds, devices=devices
+    )
+    return MeshLayout(mesh, axes)
+
+
+def mesh_shape(parallel: Parallel, device_count: int) -> tuple[int, int, int]:
+    """Sizes of the mesh axes with -1 filled in."""
+    sizes = [parallel.data, parallel.fsdp, parallel.tensor]
+    wanted = "parallel.data={} parallel.fsdp={} parallel.tensor={}".format(*sizes)
+    if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
+        raise ConfigError(f"{wanted}: sizes are at least 1, and at most one is -1 (the rest)")
+    if parallel.mode == "pmap" and (parallel.fsdp, parallel.tensor) != (1, 1):
+        raise ConfigError(f"parallel.mode='pmap' splits the batch only; found {wanted}")
+    given = math.prod(size for size in sizes if size > 0)
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = max(device_count // given, 1)
+    if math.prod(sizes) > device_count:
+        raise ConfigError(
+            f"{wanted} needs {math.prod(sizes)} devices, {device_count} found; lower it, or "
+            f"simulate with --jax_platforms=cpu --jax_num_cpu_devices={math.prod(sizes)}"
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+class MeshLayout:
+    """One program over a mesh; a mesh of one device leaves no trace in it."""
+
+    def __init__(self, mesh: Mesh, axes: Axes):
+        self.mesh = mesh
+        self.axes = axes
+        self.shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        self._rows = NamedSharding(mesh, PartitionSpec(BATCH))
+        if mesh.size > 1:
+            jax.set_mesh(mesh)  # for functional.constrain
+
+    def compile_step(self, step: Step) -> Step:
+        """One jitted, donated step."""
+        return jax.jit(step, donate_argnums=0)
+
+    def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """State 0, every leaf made on the device that keeps it."""
+        shardings = self._shardings(jax.eval_shape(create, *arguments), warn=True)
+        return jax.jit(create, out_shardings=shardings)(*arguments)
+
+    def abstract(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """The state as shapes with shardings."""
+        shapes = jax.eval_shape(create, *arguments)
+        return jax.tree.map(_with_sharding, shapes, self._shardings(shapes))
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state itself: a restore has put it in place."""
+        return state
+
+    def plain(self, state: TrainState) -> TrainState:
+        """The state itself."""
+        return state
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """Rows split over data and fsdp."""
+        return jax.device_put(batch, self._rows)
+
+    def place_evaluation(self, batch: Batch) -> Batch:
+        """Likewise."""
+        return self.place_batch(batch)
+
+    def _shardings(self, shapes: TrainState, warn: bool = False) -> TrainState:
+        whole: list[str] = []
+
+        def of_param(path: Any, leaf: Any, names: tuple[str, ...]) -> NamedSharding:
+            return NamedSharding(self.mesh, self._spec(path, leaf.shape, names, whole))
+
+        params = jax.tree_util.tree_map_with_path(of_param, shapes.params, self.axes)
+        if whole and warn:
+            logging.warning("not split over the mesh, for they do not divide: %s", "; ".join(whole))
+        known = {
+            jax.tree_util.keystr(path): (leaf.shape, sharding)
+            for (path, leaf), sharding in zip(
+                jax.tree_util.tree_leaves_with_path(shapes.params),
+                jax.tree.leaves(params),
+                strict=True,
+            )
+        }
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+
+        def of_opt_state(path: Any, leaf: Any) -> NamedSharding:
+            # A moment's path ends with the path of the parameter that it belongs to.
+            address = jax.tree_util.keystr(path)
+            for name, (shape, sharding) in known.items():
+                if address.endswith(name) and shape == leaf.shape:
+                    return sharding
+            return everywhere
+
+        opt_state = jax.tree_util.tree_map_with_path(of_opt_state, shapes.opt_state)
+        return TrainState(everywhere, params, opt_state, everywhere)
+
+    def _spec(
+        self, path: Any, shape: tuple[int, ...], names: tuple[str, ...], whole: list[str]
+    ) -> PartitionSpec:
+        used: list[str | None] = []
+        for name, size in zip(names, shape, strict=True):
+            axis = RULES.get(name)
+            if axis is None or axis in used or self.mesh.shape[axis] == 1:
+                used.append(None)
+            elif size % self.mesh.shape[axis]:
+                where = jax.tree_util.keystr(path)
+                whole.append(f"{where} {name}={size} by {axis}={self.mesh.shape[axis]}")
+                used.append(None)
+            else:
+                used.append(axis)
+        return PartitionSpec(*used)
+
+
+def _with_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+class PmapLayout:
+    """One program per device over equal copies of the state; sums are added over devices."""
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self.devices = list(devices)
+        self.shards = len(devices)
+
+    def compile_step(self, step: Step) -> Step:
+        """The pmapped, donated step."""
+
+        def psum(tree: Any) -> Any:
+            return jax.lax.psum(tree, "data")
+
+        def on_device(state: TrainState, batch: Batch, hyper: Any) -> tuple[TrainState, Any]:
+            # Every device draws its own dropout masks; the key of the run stays as it is.
+            own = state.replace(key=jax.random.fold_in(state.key, jax.lax.axis_index("data")))
+            after, sums = step(own, batch, hyper, reduce=psum)
+            return after.replace(key=state.key), sums
+
+        mapped = jax.pmap(
+            on_device,
+            axis_name="data",
+            in_axes=(0, 0, None),
+            donate_argnums=0,
+            devices=self.devices,
+        )
+
+        def run(state: TrainState, batch: Batch, hyper: Any) -> tuple[TrainState, Any]:
+            state, sums = mapped(state, batch, hyper)
+            return state, jax.tree.map(lambda leaf: leaf[0], sums)
+
+        return run
+
+    def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """State 0, copied to every device."""
+        return self.place(jax.jit(create)(*arguments))
+
+    def abstract(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """The state of one device as shapes."""
+        here = jax.sharding.SingleDeviceSharding(self.devices[0])
+        shapes = jax.eval_shape(create, *arguments)
+        return jax.tree.map(lambda leaf: _with_sharding(leaf, here), shapes)
+
+    def place(self, state: TrainState) -> TrainState:
+        """A copy of the state for every device, on a leading axis."""
+        mesh = Mesh(np.array(self.devices), ("data",))
+        rows = NamedSharding(mesh, PartitionSpec("data"))
+
+        def copy(leaf: Any) -> Any:
+            return jnp.broadcast_to(leaf, (self.shards, *leaf.shape))
+
+        return jax.jit(lambda state: jax.tree.map(copy, state), out_shardings=rows)(
+            jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        )
+
+    def plain(self, state: TrainState) -> TrainState:
+        """The first device's copy."""
+        return jax.tree.map(lambda leaf: leaf[0], state)
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """Rows split over a leading device axis, in order."""
+        mesh = Mesh(np.array(self.devices), ("data",))
+
+        def split(x: np.ndarray) -> np.ndarray:
+            return x.reshape(self.shards, -1, *x.shape[1:])
+
+        return jax.device_put(
+            jax.tree.map(split, batch), NamedSharding(mesh, PartitionSpec("data"))
+        )
+
+    def place_evaluation(self, batch: Batch) -> Batch:
+        """On the first device, where the plain state lies."""
+        return jax.device_put(batch, self.devices[0])

@@ -1,0 +1,93 @@
+"""`run.json`: what a run is, written when it starts, so that a directory explains itself.
+
+No absolute path, user, host or environment goes into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from nanogpt_jax.errors import NoCheckpoint
+from nanogpt_jax.interface import ModelShape
+
+NAME = "run.json"
+VERSION = 1
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A run: its resolved config, what was typed, what it was made with and of."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+    git_commit: str | None
+    versions: dict[str, str]
+    tokenizer: dict[str, Any]  # kind, sha256, vocab_size
+    corpus: dict[str, Any]  # source, fingerprint
+    model: dict[str, Any]  # ModelShape
+    parameters: int
+    version: int = VERSION
+
+    @property
+    def shape(self) -> ModelShape:
+        """The numbers that name the model."""
+        return ModelShape(**self.model)
+
+    def save(self, directory: Path) -> None:
+        """Writes `run.json`: the whole file or none."""
+        directory.mkdir(parents=True, exist_ok=True)
+        unfinished = directory / f".{NAME}.{os.getpid()}"
+        try:
+            with open(unfinished, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(self), file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(directory / NAME)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def read(directory: Path) -> Record:
+    """The record of a run directory; NoCheckpoint where there is none, or not of this version."""
+    path = directory / NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("version") != VERSION:
+            raise ValueError(f"version {values.get('version')!r} found, {VERSION} is required")
+        return Record(**values)
+    except FileNotFoundError as error:
+        raise NoCheckpoint(
+            f"{directory} is no run directory: it has no {NAME}; name one with --workdir, or train"
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise NoCheckpoint(f"{path} is damaged: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with `+` when files differ from it; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,102 @@
+"""Drawing the next token: one array-valued sampler for the terminal, the server and the tests.
+
+A neutral value switches a filter off, bit for bit. Requests with different settings are rows of
+one batch; the key of a draw is (the request's seed, the index of the token), so neighbours,
+slots and batch sizes change nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nanogpt_jax.functional import at_least_float32
+from nanogpt_jax.interface import Array
+from nanogpt_jax.registry import fraction, non_negative
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn; filters apply in the order of the fields."""
+
+    temperature: Annotated[float, "divides the logits; 0 = the likeliest token", non_negative] = 1.0
+    top_k: Annotated[int, "keep the k likeliest tokens, ties included; 0 = all", non_negative] = 0
+    top_p: Annotated[float, "keep the likeliest tokens up to this mass; 1 = all", fraction] = 1.0
+    min_p: Annotated[float, "drop tokens less likely than this share of the likeliest", fraction] = (
+        0.0
+    )
+    seed: Annotated[int, "same seed, same text", non_negative] = 0
+
+
+class Rows(NamedTuple):
+    """The settings of B requests as arrays."""
+
+    temperature_B: Array
+    top_k_B: Array
+    top_p_B: Array
+    min_p_B: Array
+    seed_B: Array
+
+
+def rows(requests: Sequence[Sampling]) -> Rows:
+    """The settings of `requests`, stacked."""
+
+    def column(name: str, dtype: type) -> Array:
+        return jnp.asarray(np.array([getattr(request, name) for request in requests], dtype))
+
+    return Rows(
+        column("temperature", np.float32),
+        column("top_k", np.int32),
+        column("top_p", np.float32),
+        column("min_p", np.float32),
+        column("seed", np.uint32),
+    )
+
+
+def draw(logits_BV: Array, rows: Rows, index_B: Array) -> tuple[Array, Array]:
+    """The token of each row, and its log-probability under the unfiltered model.
+
+    `index_B` counts the tokens that each request has drawn before. Temperature 0 takes the
+    likeliest token, of equals the one with the lowest id.
+    """
+    logits_BV = at_least_float32(logits_BV)
+    scaled_BV = logits_BV / jnp.where(rows.temperature_B == 0, 1.0, rows.temperature_B)[:, None]
+    filtering = (rows.top_k_B > 0) | (rows.top_p_B < 1) | (rows.min_p_B > 0)
+    kept_BV = jax.lax.cond(
+        jnp.any(filtering), lambda z: _filter(z, rows), lambda z: z, scaled_BV
+    )
+
+    def noise(seed: Array, index: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        return jax.random.gumbel(key, logits_BV.shape[1:], logits_BV.dtype)
+
+    noisy_BV = kept_BV + jax.vmap(noise)(rows.seed_B, index_B)
+    greedy = rows.temperature_B == 0
+    token_B = jnp.where(greedy, jnp.argmax(logits_BV, axis=-1), jnp.argmax(noisy_BV, axis=-1))
+    logprobs_BV = jax.nn.log_softmax(logits_BV)
+    return token_B, jnp.take_along_axis(logprobs_BV, token_B[:, None], axis=1)[:, 0]
+
+
+def _filter(logits_BV: Array, rows: Rows) -> Array:
+    """-inf where a filter drops a token: top-k, then top-p of what is left, then min-p.
+
+    Each filter is a threshold on the logits, so equals are kept or dropped together. Top-p keeps
+    the token that crosses the mass (Holtzman et al. 2019, arXiv:1904.09751).
+    """
+    V = logits_BV.shape[-1]
+    sorted_BV = -jnp.sort(-logits_BV, axis=-1)
+    k_B = jnp.where((rows.top_k_B == 0) | (rows.top_k_B > V), V, rows.top_k_B)
+    least_B1 = jnp.take_along_axis(sorted_BV, k_B[:, None] - 1, axis=-1)
+    p_BV = jax.nn.softmax(jnp.where(sorted_BV >= least_B1, sorted_BV, -jnp.inf), axis=-1)
+    before_BV = jnp.cumsum(p_BV, axis=-1) - p_BV
+    inside_BV = (before_BV < rows.top_p_B[:, None]) | (rows.top_p_B[:, None] >= 1)
+    inside_BV &= (p_BV >= rows.min_p_B[:, None] * p_BV[:, :1]) & (sorted_BV >= least_B1)
+    last_B1 = jnp.maximum(jnp.sum(inside_BV, axis=-1, keepdims=True) - 1, 0)
+    return jnp.where(
+        logits_BV >= jnp.take_along_axis(sorted_BV, last_B1, axis=-1), logits_BV, -jnp.inf
+    )

@@ -1,0 +1,132 @@
+"""One training step: gradients over micro-shards, clipping, the optimizer's direction, the rate.
+
+The same function runs under jit on one device, on any mesh, under pmap (`reduce` = psum) and
+under vmap. Everything that is a number arrives in `hyper`; only names and switches are compiled
+in. It measures nothing but sums, which stay on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nanogpt_jax.interface import Array, Batch, Key, LanguageModel, Params
+from nanogpt_jax.losses import LossSums, row_losses, sum_rows
+from nanogpt_jax.optim import optimizers, schedules
+from nanogpt_jax.optim.groups import group
+from nanogpt_jax.state import TrainState
+
+Hyper = Mapping[str, Any]
+Reduce = Callable[[Any], Any]
+
+
+class Recipe(NamedTuple):
+    """What is compiled into a step: names and switches, no numbers."""
+
+    model: LanguageModel
+    vocab_size: int
+    optimizer: str
+    schedule: str
+    switches: Mapping[str, Any] = {}  # of the optimizer, those that are not floats
+    accumulate: int = 1
+    dropout: bool = False
+
+
+class StepSums(NamedTuple):
+    """What a step leaves besides the state: sums of its loss, gradient norm, rate applied."""
+
+    loss: LossSums
+    grad_norm: Array
+    learning_rate: Array
+
+
+def identity(tree: Any) -> Any:
+    """The reduction of a program that already sees the whole batch."""
+    return tree
+
+
+def optimizer(recipe: Recipe, hyper: Hyper) -> optax.GradientTransformation:
+    """The optimizer of `recipe` with the numbers of `hyper`."""
+    build = optimizers[recipe.optimizer]
+    return build(group(recipe.model.axes), **recipe.switches, **hyper["optimizer"])
+
+
+def create_state(recipe: Recipe, hyper: Hyper, key: Key) -> TrainState:
+    """State 0: parameters from `key`, and a key for the run folded from it."""
+    params = recipe.model.init(key)
+    opt_state = optimizer(recipe, hyper).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, jax.random.fold_in(key, 1))
+
+
+def loss_sums(
+    recipe: Recipe, params: Params, batch: Batch, dropout_key: Key | None = None
+) -> LossSums:
+    """Next-token loss of a batch."""
+    output = recipe.model.apply(
+        params, batch.inputs_BT, segments_BT=batch.segments_BT, dropout_key=dropout_key
+    )
+    nats_B = row_losses(
+        lambda hidden: recipe.model.unembed(params, hidden),
+        output.hidden_BTD,
+        batch.targets_BT,
+        batch.weights_BT,
+        vocab_size=recipe.vocab_size,
+    )
+    return sum_rows(nats_B, jnp.sum(batch.weights_BT, axis=1))
+
+
+def train_step(
+    recipe: Recipe, state: TrainState, batch: Batch, hyper: Hyper, reduce: Reduce = identity
+) -> tuple[TrainState, StepSums]:
+    """State N + 1 from state N and batch N.
+
+    Row i of the batch belongs to micro-shard i mod `accumulate`; gradients are sums over tokens
+    until one division by the token count of the whole batch.
+    """
+    key = jax.random.fold_in(state.key, state.step) if recipe.dropout else None
+
+    def gradient(batch: Batch, shard: Array | int) -> tuple[LossSums, Params]:
+        def objective(params: Params) -> tuple[Array, LossSums]:
+            shard_key = None if key is None else jax.random.fold_in(key, shard)
+            sums = loss_sums(recipe, params, batch, shard_key)
+            return sums.nats, sums
+
+        grads, sums = jax.grad(objective, has_aux=True)(state.params)
+        return sums, grads
+
+    sums, grads = reduce(_accumulate(gradient, batch, recipe.accumulate))
+    grads = jax.tree.map(lambda grad: grad / jnp.maximum(sums.tokens, 1.0), grads)
+    norm = optax.tree.norm(grads)
+    clip = hyper["clip_norm"]
+    scale = jnp.where(clip > 0, jnp.minimum(1.0, clip / (norm + 1e-6)), 1.0)
+    grads = jax.tree.map(lambda grad: grad * scale, grads)
+    direction, opt_state = optimizer(recipe, hyper).update(grads, state.opt_state, state.params)
+    rate = hyper["learning_rate"] * schedules[recipe.schedule](state.step, **hyper["schedule"])
+    params = jax.tree.map(
+        lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction
+    )
+    return TrainState(state.step + 1, params, opt_state, state.key), StepSums(sums, norm, rate)
+
+
+def _accumulate(
+    gradient: Callable[[Batch, Any], tuple[LossSums, Params]], batch: Batch, shards: int
+) -> tuple[LossSums, Params]:
+    """The summed gradient over micro-shards, one after the other in one compiled loop."""
+    if shards == 1:
+        return gradient(batch, 0)
+
+    def split(x: Array) -> Array:
+        return x.reshape(-1, shards, *x.shape[1:]).swapaxes(0, 1)
+
+    micro = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], micro), 0)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(total: Any, shard: tuple[Batch, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradient(*shard)), None
+
+    return jax.lax.scan(add, zeros, (micro, jnp.arange(shards)))[0]

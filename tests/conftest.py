@@ -1,0 +1,34 @@
+"""What every test shares: the platform, the hypothesis profile, and where the data files are.
+
+It knows nothing of the package, so that a broken import fails one test file and not all of them.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Here, so that it is set before jax is imported: tests are the same everywhere unless asked.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# No deadline, because the first example compiles; derandomized, because a failure must repeat.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.load_profile("tests")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_file() -> Callable[[str], Path]:
+    """A function from a data file's name to its path; it skips the test where there is none."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("NANOGPT_DATA", REPOSITORY.parent / "shared" / "data"))
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"found no {name}; NANOGPT_DATA names the folder that holds it")
+        return path
+
+    return find
