@@ -1,6 +1,6 @@
 """A modern 4-layer GPT on small stories.
 
-    scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
+scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
 """
 
 from ml_collections import ConfigDict

@@ -86,7 +86,9 @@ def assignments(words: Sequence[str]) -> Assignments:
     for word in words:
         name, equals, text = word.lstrip("-").partition("=")
         if not _is_override(word):
-            problems.append(f"{word!r} is not understood; overrides are --config.SECTION.FIELD=VALUE")
+            problems.append(
+                f"{word!r} is not understood; overrides are --config.SECTION.FIELD=VALUE"
+            )
         elif name.startswith("noconfig."):
             pairs.append((name.removeprefix("noconfig."), "false"))
         else:

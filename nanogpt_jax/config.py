@@ -76,9 +76,9 @@ class Train:
 
     steps: Annotated[Count, "updates in total, counted from the first start"] = 1000
     max_tokens: Annotated[Count, "end after so many tokens; 0 = no such limit"] = 0
-    max_seconds: Annotated[float, "end after so long in this process; 0 = no limit", non_negative] = (
-        0.0
-    )
+    max_seconds: Annotated[
+        float, "end after so long in this process; 0 = no limit", non_negative
+    ] = 0.0
     batch_size: Annotated[PositiveCount, "rows of a batch, all devices together"] = 32
     seq_len: Annotated[PositiveCount, "tokens of a row"] = 128
     accumulate_steps: Annotated[PositiveCount, "micro-shards of a batch, one after the other"] = 1
@@ -196,8 +196,10 @@ class Schema:
         found = dict(self.root)
         for name, section in self.sections.items():
             values = config[name]
-            fields = section.fixed | section.own(values[section.chooser]) if section.registry else (
-                section.fixed
+            fields = (
+                section.fixed | section.own(values[section.chooser])
+                if section.registry
+                else (section.fixed)
             )
             found.update({f"{name}.{key}": field for key, field in fields.items()})
         return found

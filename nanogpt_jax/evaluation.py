@@ -22,6 +22,7 @@ from nanogpt_jax.losses import row_losses
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.tokenization import Tokenizer
 
+
 class Evaluator:
     """Measures parameters on the same held-out rows, and samples them, in the same way each time.
 
@@ -48,8 +49,8 @@ class Evaluator:
         self._batches = [place(batch) for batch in held_out.batches]
         self._measure = _measure(model, tokenizer)
 
-    def __call__(self, params: Params) -> dict[str, float]:
-        """The val/* metrics of `params`."""
+    def __call__(self, params: Params) -> tuple[dict[str, float], str]:
+        """The val/* metrics of `params`, and a sample of their text."""
         measured = [self._measure(params, batch) for batch in self._batches]
         nats, tokens, size = np.concatenate(measured, axis=1)[:, : self._held_out.rows]
         loss, loss_se = ratio(nats, tokens)
@@ -71,15 +72,16 @@ class Evaluator:
                 "val/excess_nats_se": excess_se,
                 "val/entropy_nats": self._truth.entropy_nats_per_character,
             }
-        if self._truth is not None and self._samples:
-            texts = self.documents(params, self._samples)
-            valid = sum(self._truth.log_probability(text) is not None for text in texts)
-            share = valid / len(texts)
-            error = math.sqrt(share * (1 - share) / len(texts))
-            metrics |= {"val/valid_stories": share, "val/valid_stories_se": error}
-        return metrics
+        if self._truth is None or not self._samples:
+            return metrics, self._sample(params)
+        texts = self._documents(params, self._samples)
+        valid = sum(self._truth.log_probability(text) is not None for text in texts)
+        share = valid / len(texts)
+        error = math.sqrt(share * (1 - share) / len(texts))
+        metrics |= {"val/valid_stories": share, "val/valid_stories_se": error}
+        return metrics, texts[0]
 
-    def documents(self, params: Params, count: int) -> list[str]:
+    def _documents(self, params: Params, count: int) -> list[str]:
         """Documents drawn at temperature 1, seeds 0 to count - 1."""
         prompts = [[self._tokenizer.bos_id]] * count
         drawn = self._generator.complete(
@@ -91,7 +93,7 @@ class Evaluator:
         )
         return [self._tokenizer.decode(tokens) for tokens in drawn]
 
-    def sample(self, params: Params, max_tokens: int = 200) -> str:
+    def _sample(self, params: Params, max_tokens: int = 300) -> str:
         """One text from the start of a document, or from the first held-out words."""
         prompt = list(self._held_out.prompt)
         stop = {self._tokenizer.bos_id}

@@ -245,7 +245,11 @@ def assemble(plan: Plan, workdir: Path, overrides: list[str]) -> Run:
             "sha256": tokenizer.sha256,
             "vocab_size": tokenizer.vocab_size,
         },
-        corpus={"source": corpus.identity, "fingerprint": corpus.fingerprint},
+        corpus={
+            "source": corpus.identity,
+            "fingerprint": corpus.fingerprint,
+            "running": corpus.running,
+        },
         model=shape._asdict(),
         parameters=parameter_count(shapes),
     )
@@ -460,6 +464,18 @@ def open_evaluator(loaded: Loaded, batches: int) -> Evaluator:
             f"{corpus.fingerprint[:12]} found, {loaded.record.corpus['fingerprint'][:12]} recorded"
         )
     store = open_store(corpus, loaded.tokenizer, plan.data.val_fraction)
-    return _evaluator(
-        plan, loaded.model, loaded.tokenizer, corpus, store, batches, jax.device_put
-    )
+    return _evaluator(plan, loaded.model, loaded.tokenizer, corpus, store, batches, jax.device_put)
+
+
+def prompt_tokens(loaded: Loaded, text: str) -> list[int]:
+    """The tokens that a generation continues: with BOS where the run was trained on documents.
+
+    Running text has no BOS in it, so there an empty prompt becomes a line break where it can.
+    """
+    tokenizer = loaded.tokenizer
+    if not loaded.record.corpus["running"]:
+        return [tokenizer.bos_id, *map(int, tokenizer.encode(text))]
+    if text:
+        return [int(token) for token in tokenizer.encode(text)]
+    newlines = [i for i, token in enumerate(tokenizer.token_bytes) if token == b"\n"]
+    return newlines or [tokenizer.bos_id]

@@ -90,17 +90,13 @@ class Generator:
             )
         params = self.prepare(params)
         logits_BV, cache = self._prefill(params, prompts)
-        tokens_NB = np.asarray(
-            self._run(params, cache, logits_BV, rows(samplings), max_tokens)
-        )
+        tokens_NB = np.asarray(self._run(params, cache, logits_BV, rows(samplings), max_tokens))
         finished = []
         for column in tokens_NB.T.tolist():
             finished.append(column[: column.index(stop)] if stop in column else column)
         return finished
 
-    def _prefill(
-        self, params: Params, prompts: Sequence[Sequence[int]]
-    ) -> tuple[Array, KVCache]:
+    def _prefill(self, params: Params, prompts: Sequence[Sequence[int]]) -> tuple[Array, KVCache]:
         """Logits after each prompt, and the cache that holds it; long prompts lose their start."""
         kept = [list(prompt)[-self.context_length :] for prompt in prompts]
         lengths = np.array([len(prompt) for prompt in kept], np.int32)

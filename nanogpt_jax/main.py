@@ -42,8 +42,7 @@ def main(words: list[str]) -> None:
         print(comparison.compare(config, variants, assignments, workdir, **choice))
         return
     plan = experiment.resolve(experiment.SCHEMA.override(config, assignments))
-    run = train.train(plan, workdir, **choice)
-    print(experiment.open_evaluator(run, 1).sample(run.params))
+    print(train.train(plan, workdir, **choice))
 
 
 def default_workdir(config: str) -> str:

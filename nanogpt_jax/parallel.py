@@ -208,9 +208,9 @@ class PmapLayout:
 
         def on_device(state: TrainState, batch: Batch, hyper: Any) -> tuple[TrainState, Any]:
             # Every device draws its own dropout masks; the key of the run stays as it is.
-            own = state.replace(key=jax.random.fold_in(state.key, jax.lax.axis_index("data")))
+            own = state._replace(key=jax.random.fold_in(state.key, jax.lax.axis_index("data")))
             after, sums = step(own, batch, hyper, reduce=psum)
-            return after.replace(key=state.key), sums
+            return after._replace(key=state.key), sums
 
         mapped = jax.pmap(
             on_device,

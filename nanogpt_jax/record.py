@@ -31,7 +31,7 @@ class Record:
     git_commit: str | None
     versions: dict[str, str]
     tokenizer: dict[str, Any]  # kind, sha256, vocab_size
-    corpus: dict[str, Any]  # source, fingerprint
+    corpus: dict[str, Any]  # source, fingerprint, running
     model: dict[str, Any]  # ModelShape
     parameters: int
     version: int = VERSION

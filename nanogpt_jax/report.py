@@ -13,6 +13,7 @@ import numpy as np
 
 from nanogpt_jax import costs
 from nanogpt_jax.errors import NonFinite
+from nanogpt_jax.experiment import Run
 from nanogpt_jax.losses import LossSums, mean_and_error
 from nanogpt_jax.metrics import Writer
 from nanogpt_jax.step import StepSums
@@ -21,13 +22,11 @@ from nanogpt_jax.step import StepSums
 class Report:
     """Training metrics, read one step late so that reading never waits for the device."""
 
-    def __init__(
-        self, writer: Writer, *, every_steps: int, tokens_per_step: int, flops_per_token: float
-    ):
+    def __init__(self, writer: Writer, run: Run):
         self._writer = writer
-        self._every = every_steps
-        self._tokens_per_step = tokens_per_step
-        self._flops_per_token = flops_per_token
+        self._every = run.plan.log.every_steps
+        self._tokens_per_step = run.plan.tokens_per_step
+        self._flops_per_token = run.flops_per_token
         self._peak = costs.peak_flops(jax.devices())
         self._pending: tuple[int, StepSums] | None = None
         self._read: list[StepSums] = []

@@ -27,9 +27,9 @@ class Sampling:
     temperature: Annotated[float, "divides the logits; 0 = the likeliest token", non_negative] = 1.0
     top_k: Annotated[int, "keep the k likeliest tokens, ties included; 0 = all", non_negative] = 0
     top_p: Annotated[float, "keep the likeliest tokens up to this mass; 1 = all", fraction] = 1.0
-    min_p: Annotated[float, "drop tokens less likely than this share of the likeliest", fraction] = (
-        0.0
-    )
+    min_p: Annotated[
+        float, "drop tokens less likely than this share of the likeliest", fraction
+    ] = 0.0
     seed: Annotated[int, "same seed, same text", non_negative] = 0
 
 
@@ -67,9 +67,7 @@ def draw(logits_BV: Array, rows: Rows, index_B: Array) -> tuple[Array, Array]:
     logits_BV = at_least_float32(logits_BV)
     scaled_BV = logits_BV / jnp.where(rows.temperature_B == 0, 1.0, rows.temperature_B)[:, None]
     filtering = (rows.top_k_B > 0) | (rows.top_p_B < 1) | (rows.min_p_B > 0)
-    kept_BV = jax.lax.cond(
-        jnp.any(filtering), lambda z: _filter(z, rows), lambda z: z, scaled_BV
-    )
+    kept_BV = jax.lax.cond(jnp.any(filtering), lambda z: _filter(z, rows), lambda z: z, scaled_BV)
 
     def noise(seed: Array, index: Array) -> Array:
         key = jax.random.fold_in(jax.random.key(seed), index)

@@ -6,15 +6,12 @@ yields batch N. The run never steps past its last save.
 
 from __future__ import annotations
 
-from typing import Any
-
-import flax.struct
+from typing import Any, NamedTuple
 
 from nanogpt_jax.interface import Array, Key, Params
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(NamedTuple):
     """`step` counts updates (int32); `key` is the run's random key, folded with the step inside."""
 
     step: Array

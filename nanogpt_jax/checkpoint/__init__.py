@@ -18,11 +18,12 @@ from nanogpt_jax.checkpoint.reader import (
     read_sidecars,
 )
 from nanogpt_jax.checkpoint.retention import milestone_steps
-from nanogpt_jax.checkpoint.sidecar import Sidecar
+from nanogpt_jax.checkpoint.sidecar import Kind, Sidecar
 from nanogpt_jax.checkpoint.writer import Checkpoints
 
 __all__ = [
     "Checkpoints",
+    "Kind",
     "Sidecar",
     "choose",
     "digest_step",

@@ -21,7 +21,7 @@ Kind = Literal["periodic", "milestone", "final"]
 VERSION = 1
 FULL = ("params", "opt_state", "rest", "data")  # `rest`: the step and the random key
 PARAMETERS_ONLY = ("params",)
-VALIDATION_LOSS = "val_loss"
+VALIDATION_LOSS = "val/loss"
 
 
 @dataclasses.dataclass(frozen=True)

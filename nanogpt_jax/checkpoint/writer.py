@@ -71,7 +71,7 @@ class Checkpoints:
         """Saves the state after `step` updates and the data position that yields batch `step`.
 
         The state may be donated as soon as this returns. A milestone holds the parameters only.
-        `metrics["val_loss"]`, where given, must be of this state: it decides which one is best.
+        `metrics["val/loss"]`, where given, must be of this state: it decides which one is best.
         Raises errors.NonFinite before anything is written.
         """
         self._wait()

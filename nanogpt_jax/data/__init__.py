@@ -1,1 +1,1 @@
-"""Data: sources give documents, the store keeps their tokens, the pipeline makes batches of them."""
+"""Data: sources give documents, the store keeps their tokens, the pipeline makes batches."""

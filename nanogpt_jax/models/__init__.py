@@ -1,4 +1,4 @@
-"""Models: each a file that names its knobs (`Config`) and its two ends and block; `build` joins them.
+"""Models: each a file that names its knobs (`Config`), its two ends and its block.
 
 A model here is a stack: `Ends` embeds tokens and makes logits, one `Block` is initialised
 `n_layer` times on a leading axis. `assemble` turns the modules into the pure functions of
@@ -173,7 +173,7 @@ def _place(
     inputs_BT: Array, segments_BT: Array | None, cache: KVCache | None
 ) -> tuple[Array, Array]:
     """Positions of the inputs, and which keys each may see; B may be 1 where rows are alike."""
-    B, T = inputs_BT.shape
+    T = inputs_BT.shape[1]
     if cache is not None:
         positions_BT = cache.length_B[:, None] + jnp.arange(T)
         S = cache.keys[0].shape[2] if cache.keys else T

@@ -55,9 +55,9 @@ class Config:
     qk_norm: Annotated[
         Literal["off", "after_rope", "before_rope"], "norm of queries and keys, per head"
     ] = "after_rope"
-    qkv_clamp: Annotated[float, "queries, keys, values stay within ±this; 0 = off", non_negative] = (
-        0.0
-    )
+    qkv_clamp: Annotated[
+        float, "queries, keys, values stay within ±this; 0 = off", non_negative
+    ] = 0.0
     activation: Annotated[
         Literal["relu2", "gelu", "gelu_tanh", "relu", "swiglu"], "of the MLP's hidden layer"
     ] = "relu2"

@@ -70,6 +70,6 @@ def warmup_stable_decay(
     ),
     min_ratio: Minimum = 0.0,
 ) -> Array:
-    """1 for most of the run, then a straight line to min_ratio (Hu et al. 2024, arXiv:2404.06395)."""
+    """1, and for the last part a line to min_ratio (Hu et al. 2024, arXiv:2404.06395)."""
     fallen = (1.0 - min_ratio) * _progress(step, total_steps * (1.0 - decay_fraction), total_steps)
     return _warm(step, warmup_steps) * (1.0 - fallen)

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def run(open_run, save, tmp_path):
     """A run directory with a milestone at 1 and a full save at 2."""
     with open_run() as checkpoints:
-        save(checkpoints, 1, kind="milestone", metrics={"val_loss": 1.23456})
+        save(checkpoints, 1, kind="milestone", metrics={"val/loss": 1.23456})
         save(checkpoints, 2)
     return tmp_path
 

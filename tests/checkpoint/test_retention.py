@@ -25,7 +25,7 @@ PLAIN = Sidecar(
 
 
 def saved(step, loss=None, **changes):
-    metrics = {} if loss is None else {"val_loss": loss}
+    metrics = {} if loss is None else {"val/loss": loss}
     return dataclasses.replace(PLAIN, step=step, metrics=metrics, **changes)
 
 
@@ -111,6 +111,6 @@ def test_on_disk_the_newest_the_pinned_and_the_best_remain(open_run, save, tmp_p
     remaining = {4: [1, 2, 3, 4], 5: [1, 2, 4, 5], 7: [1, 6, 7]}
     for step, loss in losses.items():  # a process for each, as it were: no memory in between
         with open_run(keep=2, milestone_steps={1}) as checkpoints:
-            save(checkpoints, step, metrics={"val_loss": loss})
+            save(checkpoints, step, metrics={"val/loss": loss})
         if step in (5, 7):
             assert list_steps(tmp_path) == remaining[step]

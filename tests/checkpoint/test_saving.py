@@ -202,11 +202,11 @@ def test_a_state_that_is_not_finite_is_never_written(
 
 def test_a_sidecar_tells_what_was_saved(open_run, save, tmp_path):
     with open_run() as checkpoints:
-        metrics = {"val_loss": np.float32(1.5), "train_loss": float("nan")}
+        metrics = {"val/loss": np.float32(1.5), "train_loss": float("nan")}
         save(checkpoints, 4, kind="final", interrupted=True, tokens_seen=99, metrics=metrics)
     sidecar = read_sidecar(tmp_path, 4)
     assert (sidecar.step, sidecar.kind, sidecar.interrupted) == (4, "final", True)
-    assert (sidecar.tokens_seen, sidecar.metrics) == (99, {"val_loss": 1.5})
+    assert (sidecar.tokens_seen, sidecar.metrics) == (99, {"val/loss": 1.5})
     assert sidecar.full
     assert read_sidecars(tmp_path) == [sidecar]
 
@@ -225,7 +225,7 @@ def test_the_step_flag_chooses_what_it_says(open_run, save, tmp_path):
     with open_run() as checkpoints:
         for step, loss in losses.items():
             kind = "milestone" if step in (2, 4) else "periodic"
-            save(checkpoints, step, kind=kind, metrics={"val_loss": loss})
+            save(checkpoints, step, kind=kind, metrics={"val/loss": loss})
     assert choose(tmp_path, "last") == 4
     assert choose(tmp_path, "last", full=True) == newest_full_step(tmp_path) == 3
     assert choose(tmp_path, "best") == 2

@@ -19,7 +19,7 @@ from nanogpt_jax.interface import ModelShape
 
 SHAPE = ModelShape("gpt", 65, 2, 2, 2, 8, 16)
 GOOD = describe(
-    3, "final", interrupted=True, tokens_seen=9, metrics={"val_loss": 1}, model=SHAPE,
+    3, "final", interrupted=True, tokens_seen=9, metrics={"val/loss": 1}, model=SHAPE,
     tokenizer_sha256="ab",
 )  # fmt: skip
 
@@ -52,7 +52,7 @@ def test_the_time_of_creation_is_utc_in_the_form_of_rfc_3339():
         ({"step": True}, "step is True, int is required"),
         ({"kind": "other"}, "kind is 'other'"),
         ({"items": ["params", "../../etc"]}, "items is"),
-        ({"metrics": {"val_loss": float("nan")}}, "val_loss"),
+        ({"metrics": {"val/loss": float("nan")}}, "val/loss"),
         ({"model": {"name": "gpt"}}, "d_model is missing"),
         ({"model": SHAPE._asdict() | {"n_layer": "12"}}, "n_layer is '12'"),
         ({"import": "os"}, "import is not known"),

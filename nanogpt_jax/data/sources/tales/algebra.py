@@ -46,6 +46,8 @@ class Options:
         self.by_opening: dict[str, int] = {}
         for index, words in enumerate(openings):
             for word in words:
+                if not OPENING.fullmatch(word):
+                    raise GrammarError(f"{word!r} is not one word; only a word can be recognised")
                 if self.by_opening.setdefault(word, index) != index:
                     raise GrammarError(f"two options open with {word!r}; let them share one rule")
 
@@ -115,10 +117,8 @@ class Text:
         return Expectation(0.0, len(self.text))
 
     def openings(self) -> set[str]:
-        match = OPENING.match(self.text)
-        if not match:
-            raise GrammarError(f"an option opens with {self.text!r}; let it open with a word")
-        return {match[0]}
+        word = OPENING.match(self.text)
+        return {word[0] if word else self.text}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Alias:
         return Expectation()
 
     def openings(self) -> set[str]:
-        raise GrammarError(f"an option opens with the silent {self.variable}={self.source}")
+        return {""}
 
 
 class Draw:
@@ -164,18 +164,21 @@ class Draw:
 
     def __init__(self, variable: str, words: Mapping[Word, float], unlike: str | None = None):
         self.variable, self.unlike = variable, unlike
-        kinds = {word.kind for word in words} if unlike else {""}
-        self.words = {k: [word for word in words if word.kind != k] for k in kinds}
+        excluded_kinds = dict.fromkeys(word.kind if unlike else "" for word in words)
+        self.words = {
+            excluded: [word for word in words if word.kind != excluded]
+            for excluded in excluded_kinds
+        }
         self.options = {
-            kind: Options([words[word] for word in drawable], [{w.forms[""]} for w in drawable])
-            for kind, drawable in self.words.items()
+            excluded: Options([words[word] for word in rest], [{word.forms[""]} for word in rest])
+            for excluded, rest in self.words.items()
         }
 
     def derive(self, tale: Tale, choose: Choose) -> None:
-        kind = tale.bound[self.unlike].kind if self.unlike else ""
-        options = self.options[kind]
+        excluded = tale.bound[self.unlike].kind if self.unlike else ""
+        options = self.options[excluded]
         index = choose(options, tale.text)
-        word = tale.bound[self.variable] = self.words[kind][index]
+        word = tale.bound[self.variable] = self.words[excluded][index]
         tale.text += word.forms[""]
         tale.log_probability += options.log_probabilities[index]
 
@@ -184,10 +187,10 @@ class Draw:
         if self.unlike:
             for word, p in beliefs[self.unlike].items():
                 shares[word.kind] += p
-        nats = math.fsum(share * self.options[kind].entropy_nats for kind, share in shares.items())
+        nats = math.fsum(p * self.options[excluded].entropy_nats for excluded, p in shares.items())
         beliefs[self.variable] = belief = mix(
-            (share, dict(zip(self.words[kind], self.options[kind].probabilities, strict=True)))
-            for kind, share in shares.items()
+            (p, dict(zip(self.words[excluded], self.options[excluded].probabilities, strict=True)))
+            for excluded, p in shares.items()
         )
         return Expectation(nats, mean_length(belief, ""))
 

@@ -93,7 +93,10 @@ class UnknownWordError(Exception):
 
 
 def retell(text: str) -> tuple[Tale, Options | None]:
-    """The one story that the text can be, as far as it can, and the options it did not take there."""
+    """The one story that the text can be, derived as far as the text agrees to choose.
+
+    Returns it with the options that the text fails to choose from, None if it is complete.
+    """
 
     def look_up(options: Options, told: str) -> int:
         word = OPENING.match(text, len(told))

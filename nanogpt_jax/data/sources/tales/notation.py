@@ -83,19 +83,22 @@ def read_rules(rules: Mapping[str, str], lexicons: Mapping[str, Lexicon], start:
 
     def read_template(template: str) -> Node:
         parts = list(PART.finditer(template))
-        if "".join(part[0] for part in parts) != template:
+        if not parts or "".join(part[0] for part in parts) != template:
             raise GrammarError(f"{template!r} is not in the notation; notation.py describes it")
         nodes = [read_part(part) for part in parts]
         return nodes[0] if len(nodes) == 1 else Phrase(nodes)
 
     @cache
     def read_rule(name: str) -> Node:
-        lines = [" ".join(line.split()) for line in NEW_OPTION.split(rules[name].strip())]
-        weights, templates = zip(*(line.split(maxsplit=1) for line in lines), strict=True)
-        branches = [read_template(template) for template in templates]
+        weights: list[float] = []
+        branches: list[Node] = []
+        for option in NEW_OPTION.split(rules[name].strip()):
+            weight, *words = option.split()
+            weights.append(float(weight))
+            branches.append(read_template(" ".join(words)))
         if len(branches) == 1:
             return branches[0]
-        return Choice([float(weight) for weight in weights], branches)
+        return Choice(weights, branches)
 
     grammar = read_rule(start)
     grammar.expect({})  # raises where a mention may lack its referent

@@ -1,0 +1,26 @@
+"""Rung 3 of the ladder: four heads side by side, still one layer.
+
+scripts/run python -m nanogpt_jax.main --config=configs/multi_head.py
+"""
+
+from ml_collections import ConfigDict
+
+from nanogpt_jax.experiment import default_config
+
+
+def get_config() -> ConfigDict:
+    """The width split over four heads, learned positions."""
+    config = default_config(model="multi_head", optimizer="adamw", schedule="warmup_cosine")
+    config.data.source = "bundled:tales"
+    config.tokenizer.kind = "bpe"
+    config.tokenizer.vocab_size = 1024
+
+    config.model.d_model = 128
+    config.model.max_seq_len = 128
+
+    config.train.steps = 1000
+    config.train.batch_size = 32
+    config.train.seq_len = 128
+    config.optimizer.learning_rate = 5e-3
+    config.schedule.warmup_steps = 50
+    return config
