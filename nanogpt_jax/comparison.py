@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from nanogpt_jax import experiment, record
+from nanogpt_jax.config import Settings
 from nanogpt_jax.errors import MissingExtra
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.train import train
@@ -25,7 +25,7 @@ COLUMNS = ("run", "parameters", "train loss", "val loss", "excess nats/char", "t
 
 
 def compare(
-    config: ConfigDict,
+    config: Settings,
     variants: Mapping[str, Mapping[str, Any]],
     assignments: Sequence[tuple[str, str]],
     parent: Path,

@@ -27,6 +27,8 @@ from nanogpt_jax.registry import (
     unknown,
 )
 
+# A ConfigDict: its attributes are decided at run time, so no type checker knows them.
+Settings = Any
 Count = Annotated[int, non_negative]
 PositiveCount = Annotated[int, positive]
 
@@ -171,7 +173,7 @@ class Schema:
         self.sections = dict(sections)
         self.root = fields_of(Root)
 
-    def default(self, **choices: str) -> ConfigDict:
+    def default(self, **choices: str) -> Settings:
         """A locked config with every default; `choices` names the thing of a section.
 
         `schema.default(model="gpt", optimizer="muon")`.
@@ -191,7 +193,7 @@ class Schema:
             config[name] = ConfigDict(values)
         return config.lock()
 
-    def fields(self, config: ConfigDict) -> dict[str, Field]:
+    def fields(self, config: Settings) -> dict[str, Field]:
         """Every address of `config` with its field."""
         found = dict(self.root)
         for name, section in self.sections.items():
@@ -204,7 +206,7 @@ class Schema:
             found.update({f"{name}.{key}": field for key, field in fields.items()})
         return found
 
-    def override(self, config: ConfigDict, assignments: Iterable[tuple[str, str]]) -> ConfigDict:
+    def override(self, config: Settings, assignments: Iterable[tuple[str, str]]) -> Settings:
         """A copy of `config` with `(address, text)` assignments read on top of it.
 
         Names of things are read first, so that their own fields are known whatever the order.
@@ -226,7 +228,7 @@ class Schema:
             raise ConfigError(problems)
         return changed.lock()
 
-    def _assign(self, config: ConfigDict, address: str, value: Any) -> None:
+    def _assign(self, config: Settings, address: str, value: Any) -> None:
         *group, key = address.split(".")
         target = config[group[0]] if group else config
         section = self.sections.get(group[0]) if group else None
@@ -238,7 +240,7 @@ class Schema:
         for name, field in section.own(value).items():
             target[name] = field.default
 
-    def problems(self, config: ConfigDict) -> list[str]:
+    def problems(self, config: Settings) -> list[str]:
         """Every field that is missing, unknown, of a wrong type or against its rules."""
         found: list[str] = []
         fields = self.fields(config)
@@ -258,7 +260,7 @@ class Schema:
                 found.append(unknown(address, chosen, section.registry))
         return found
 
-    def split(self, config: ConfigDict, name: str) -> tuple[Any, dict[str, Any]]:
+    def split(self, config: Settings, name: str) -> tuple[Any, dict[str, Any]]:
         """A section as its frozen dataclass, and the chosen thing's own values."""
         section = self.sections[name]
         values = {key: config[name][key] for key in section.fixed}
@@ -279,7 +281,7 @@ def unknown_address(address: str, fields: Mapping[str, Field]) -> str:
     return f"config.{address} is not a field; {near}"
 
 
-def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(config: Settings) -> dict[str, Any]:
     """The config as {address: value}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -290,12 +292,12 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Settings) -> str:
     """The config as JSON text, two levels deep, in the order of the schema."""
     return json.dumps(to_dict(config), indent=2)
 
 
-def to_dict(config: ConfigDict) -> dict[str, Any]:
+def to_dict(config: Settings) -> dict[str, Any]:
     """The config as plain dictionaries, in the order of the schema."""
     nested: dict[str, Any] = {}
     for address, value in flatten(config).items():
@@ -305,7 +307,7 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     return nested
 
 
-def from_dict(values: Mapping[str, Any]) -> ConfigDict:
+def from_dict(values: Mapping[str, Any]) -> Settings:
     """The locked config that `to_dict` wrote."""
     return ConfigDict(
         {

@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from nanogpt_jax import checkpoint, config, models, record, tokenization
-from nanogpt_jax.config import Schema, Section
+from nanogpt_jax.config import Schema, Section, Settings
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
 from nanogpt_jax.data import pipeline, sources
 from nanogpt_jax.data.corpus import Corpus
@@ -66,7 +65,7 @@ default_config = SCHEMA.default
 class Plan:
     """A checked config as frozen values; no device, no file."""
 
-    config: ConfigDict
+    config: Settings
     seed: int
     data: config.Data
     data_fields: dict[str, Any]
@@ -102,7 +101,7 @@ class Plan:
         return self.schedule.total_steps or self.steps
 
 
-def load_config(path: str) -> ConfigDict:
+def load_config(path: str) -> Settings:
     """`get_config(argument)` of the Python file PATH[:ARGUMENT]."""
     return _config_function(path, "get_config")
 
@@ -131,7 +130,7 @@ def _config_function(path: str, name: str, default: Any = None) -> Any:
         raise ConfigError(f"--config={path}: {name}() {taken} ({error})") from error
 
 
-def resolve(settings: ConfigDict) -> Plan:
+def resolve(settings: Settings) -> Plan:
     """The frozen values of a config; raises one ConfigError with all problems."""
     problems = SCHEMA.problems(settings)
     if problems:

@@ -65,7 +65,7 @@ def test_a_digest_is_that_of_the_values(run, state_of, capsys):
 
 def test_a_digest_changes_with_any_one_leaf(open_run, save, state_of, tmp_path, capsys):
     state = state_of(1)
-    changed = [state, state.replace(step=state.step + 1), state.replace(key=state_of(2).key)]
+    changed = [state, state._replace(step=state.step + 1), state._replace(key=state_of(2).key)]
     with open_run(keep=9) as checkpoints:
         for step, one in enumerate(changed):
             save(checkpoints, step, state=one)

@@ -57,14 +57,14 @@ def test_the_state_may_be_donated_as_soon_as_save_returns(
 
     @functools.partial(jax.jit, donate_argnums=0)
     def overwrite(state):
-        return state.replace(
+        return state._replace(
             step=state.step + 1,
             params=jax.tree.map(lambda leaf: leaf - 1, state.params),
             opt_state=jax.tree.map(lambda leaf: leaf * 2 + 1, state.opt_state),
             key=jax.random.fold_in(state.key, 1),
         )
 
-    state = state_of(3).replace(params={"w": jnp.arange(1 << 16, dtype=jnp.float32)})
+    state = state_of(3)._replace(params={"w": jnp.arange(1 << 16, dtype=jnp.float32)})
     expected = bits(state)
     with open_run() as checkpoints:
         save(checkpoints, 3, state=state)
@@ -194,7 +194,7 @@ def test_a_state_that_is_not_finite_is_never_written(
     )
     with open_run() as checkpoints:
         with pytest.raises(errors.NonFinite, match=f"^{name} is not finite at step 5"):
-            save(checkpoints, 5, state=state.replace(**trees))
+            save(checkpoints, 5, state=state._replace(**trees))
         assert list_steps(tmp_path) == []
         save(checkpoints, 6)
     assert list_steps(tmp_path) == [6]

@@ -24,6 +24,18 @@ RULES = {
         2 with a {=mood} {=animal}
         1 from the {=home}
     """,
+    "hero": """
+        3 {hero.he}
+        2 {hero}
+    """,
+    "Hero": """
+        3 {hero.He}
+        2 {hero}
+    """,
+    "friend": """
+        1 {friend.he}
+        1 {friend}
+    """,
     "a_trait": """
         6 a {=trait}
         1 an {=open_trait}
@@ -34,22 +46,22 @@ RULES = {
         4 some {=shape|open_shape} {look=look} {thing=several}
     """,
     "plot": """
-        3 There {hero.he} {=lost} <item>. <search> <sought>
-        3 {hero.He} {=owned} <item>. <visit> <borrowing> <lent>
-        3 Hungry and {=feeling}, {hero.he} {=met} {friend unlike hero}, <offer> <traded>
-        3 {=Under} a {=cover} {hero.he} {=found} <item>. <wonder> <lost_by>
+        3 There <hero> {=lost} <item>. <search> <sought>
+        3 <Hero> {=owned} <item>. <visit> <borrowing> <lent>
+        3 Hungry and {=feeling}, <hero> {=met} {friend unlike hero}, <offer> <traded>
+        3 {=Under} a {=cover} <hero> {=found} <item>. <wonder> <lost_by>
         2 {=Soon} {friend unlike hero} came {=coming} with <item>. <race>
-        2 Suddenly {hero.he} {=met} {friend unlike hero}, <a_trait> {friend.boy}, <rescue>
+        2 Suddenly <hero> {=met} {friend unlike hero}, <a_trait> {friend.boy}, <rescue>
         2 "Take <item> to {friend unlike hero}," {=begged} {hero.his} {=trait} {kin=kin}. <errand>
         2 It was the birthday of {friend unlike hero}, <party> <thanks>
     """,
     "search": """
-        4 {hero.He} searched {=manner} until {friend unlike hero} came {=coming}.
-        3 Then {hero.he} {=met} {friend unlike hero}, <a_trait> {friend.boy} <with_company>.
+        4 <Hero> searched {=manner} until {friend unlike hero} came {=coming}.
+        3 Then <hero> {=met} {friend unlike hero}, <a_trait> {friend.boy} <with_company>.
         2 Luckily {friend unlike hero} was {=doing} {=under} a {=cover}.
     """,
     "sought": """
-        1 "Where {thing.are} my {thing}?" {hero.he} {=asked} {=manner}. <seen>
+        1 "Where {thing.are} my {thing}?" <hero> {=asked} {=manner}. <seen>
         1 <seen>
     """,
     "seen": """
@@ -68,11 +80,11 @@ RULES = {
     """,
     "visit": """
         4 One {=part|month} {friend unlike hero}, <a_trait> {friend.boy}, came {=coming}.
-        3 At the {=den} {hero.he} {=met} {friend unlike hero}, who was {=feeling}.
+        3 At the {=den} <hero> {=met} {friend unlike hero}, who was {=feeling}.
         2 Nearby lived {friend unlike hero}, who loved {=hobby} and {=food}.
     """,
     "borrowing": """
-        1 "May I borrow your {thing} until {limit=day}?" {friend.he} {=asked} {=manner}.
+        1 "May I borrow your {thing} until {limit=day}?" <friend> {=asked} {=manner}.
     """,
     "lent": """
         5 "Until {limit}," {=said} {hero}, and {friend} {=gave} {thing.them} back <with_food>
@@ -96,7 +108,7 @@ RULES = {
         2 "Never!" {=called} {friend} and ate the {food} {=under} a {=cover}.[owner=hero]
     """,
     "wonder": """
-        1 "Who lost {thing.these} {thing}?" {hero.he} asked <a_trait> {job=job}.
+        1 "Who lost {thing.these} {thing}?" <hero> asked <a_trait> {job=job}.
     """,
     "lost_by": """
         4 "Ask {friend unlike hero}," {=said} the {job}. {=Soon} {friend.he}

@@ -14,11 +14,11 @@ FORMS = {"girl": GIRL, "boy": BOY, "single": SINGLE, "several": SEVERAL, "tool":
 PEOPLE = {
     "girl": """
         Anna Mia Lucy Ella Clara Nora Ida Rosa Greta Zoe Bella Hanna Julia Daisy Olga Tilda Vera
-        Sara Penny Fiona Wanda Una Kitty Yara
+        Sara Penny Fiona
     """,
     "boy": """
         Tom Ben Max Leo Sam Jack Noah Emil Paul Oscar Adam Felix Henry Ivan David George Carl
-        Robin Victor Will Hugo Louis Urs Zack
+        Robin Victor Will
     """,
     "trait": """
         kind brave clever shy cheerful curious gentle quiet lazy patient polite bold merry lonely
