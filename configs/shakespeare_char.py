@@ -14,9 +14,10 @@ from nanogpt_jax.experiment import default_config
 
 def get_config() -> ConfigDict:
     """nanoGPT's model, batch and schedule, in characters."""
-    config = default_config(model="gpt", optimizer="adamw", schedule="warmup_cosine")
+    config = default_config(
+        data="text:tinyshakespeare.txt", model="gpt", optimizer="adamw", schedule="warmup_cosine"
+    )
     config.seed = 1337
-    config.data.source = "text:tinyshakespeare.txt"
     config.tokenizer.kind = "char"
 
     config.model.n_layer = 4

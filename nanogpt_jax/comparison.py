@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,60 +16,79 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nanogpt_jax import experiment, record
+from nanogpt_jax import record
 from nanogpt_jax.config import Settings
-from nanogpt_jax.errors import MissingExtra
+from nanogpt_jax.errors import ConfigError, MissingExtra
+from nanogpt_jax.experiment import Plan, resolve
 from nanogpt_jax.metrics import read_metrics
-from nanogpt_jax.train import train
+from nanogpt_jax.train import GO_ON, Start, train
 
 COLUMNS = ("run", "parameters", "train loss", "val loss", "excess nats/char", "tokens/s", "seconds")
 
 
 def compare(
     config: Settings,
-    variants: Mapping[str, Mapping[str, Any]],
-    assignments: Sequence[tuple[str, str]],
+    variants: Mapping[str, Mapping[str, object]],
     parent: Path,
-    **choices: Any,
+    overrides: Sequence[tuple[str, str]] = (),
+    start: Start = GO_ON,
 ) -> str:
-    """Trains every variant under `parent` and returns the table; `choices` are those of `train`.
+    """Trains every variant under `parent`, as `train` does one, and returns the table.
 
     All variants are resolved before the first one trains.
     """
-    plans = {}
-    for name, changes in variants.items():
-        own = [(address, str(value)) for address, value in changes.items()]
-        changed = experiment.SCHEMA.override(config, own)
-        plans[name] = experiment.resolve(experiment.SCHEMA.override(changed, assignments))
+    plans = resolve_variants(config, variants, overrides)
     rows = []
     for name, plan in plans.items():
         logging.info("variant %s", name)
-        train(plan, parent / name, **choices)
-        rows.append(_row(name, parent / name, plan.tokens_per_step))
+        train(plan, parent / name, overrides, start)
+        rows.append(row_of(name, parent / name, plan.tokens_per_step))
     with open(parent / "comparison.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
-    _plot(parent, list(variants))
-    return _table(rows)
+    draw(parent, list(variants))
+    return table_of(rows)
 
 
-def _row(name: str, directory: Path, tokens_per_step: int) -> tuple[Any, ...]:
+def resolve_variants(
+    config: Settings,
+    variants: Mapping[str, Mapping[str, object]],
+    overrides: Sequence[tuple[str, str]] = (),
+) -> dict[str, Plan]:
+    """The plan of every variant: its own changes on top of `config`, `overrides` on top of both.
+
+    Raises one ConfigError with the problems of all.
+    """
+    plans: dict[str, Plan] = {}
+    problems: list[str] = []
+    for name, changes in variants.items():
+        own = [(address, str(value)) for address, value in changes.items()]
+        try:
+            plans[name] = resolve(config, [*own, *overrides])
+        except ConfigError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return plans
+
+
+def row_of(name: str, directory: Path, tokens_per_step: int) -> tuple[Any, ...]:
     measured = read_metrics(directory / "metrics.jsonl")
     last = {key: value for step in sorted(measured) for key, value in measured[step].items()}
     speeds = [m["perf/tokens_per_sec"] for m in measured.values() if "perf/tokens_per_sec" in m]
     # The median: one slow interval on a busy machine says nothing about a model.
-    speed = float(np.median(speeds)) if speeds else float("nan")
+    speed = float(np.median(speeds)) if speeds else math.nan
     return (
         name,
         record.read(directory).parameters,
-        last.get("train/loss", float("nan")),
-        last.get("val/loss", float("nan")),
-        last.get("val/excess_nats", float("nan")),
-        round(speed),
-        round(max(measured) * tokens_per_step / speed, 1),
+        last.get("train/loss", math.nan),
+        last.get("val/loss", math.nan),
+        last.get("val/excess_nats", math.nan),
+        speed,
+        max(measured) * tokens_per_step / speed,
     )
 
 
-def _table(rows: Sequence[tuple[Any, ...]]) -> str:
+def table_of(rows: Sequence[tuple[Any, ...]]) -> str:
     cells = [COLUMNS, *(tuple(_show(value) for value in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
     lines = [
@@ -79,12 +99,14 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> str:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if value < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
-def _plot(parent: Path, names: Sequence[str]) -> None:
+def draw(parent: Path, names: Sequence[str]) -> None:
     """Held-out loss over steps, one line a run; a warning where matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
         logging.warning("no plot: %s", MissingExtra("comparison.png", "viz"))

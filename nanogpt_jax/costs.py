@@ -6,6 +6,7 @@ XLA's own cost analysis counts the body of a loop once, so it cannot be used for
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,15 +19,23 @@ from nanogpt_jax.optim.groups import group
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
     "TPU v3": 123e12,
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
-    "TPU v5p": 459e12,
+    "TPU v5": 459e12,  # JAX's name of v5p
     "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
 }
+
+
+ATTENTION_OUTPUT = ("heads", "head", "embed")  # axes of the projection after attention
+Device = Any  # jax.Device, which type checkers take for a variable
 
 
 def parameter_count(params: Any) -> int:
@@ -38,23 +47,26 @@ def train_flops_per_token(params: Any, axes: Axes, shape: ModelShape, seq_len: i
     """FLOPs of forward and backward per token: 6 per weight of a product, and attention.
 
     An embedding is looked up, not multiplied, so it counts only where it is the head too.
-    Attention adds 12 · width · T / 2 per layer: two products of T keys, of which a causal mask
+    Attention adds 12 · H C · T / 2 per layer: two products of T keys, of which a causal mask
     leaves half, forward once and backward twice (Chowdhery et al. 2022, arXiv:2204.02311, B).
     """
-    roles = group(axes).roles
-    sizes = jax.tree.map(lambda leaf: math.prod(leaf.shape), params)
-    multiplied = jax.tree.map(
-        lambda size, role: size if role in ("matrix", "head") else 0, sizes, roles
+    roles = jax.tree.leaves(group(axes).roles)
+    sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(params)]
+    multiplied = sum(
+        size for size, role in zip(sizes, roles, strict=True) if role in ("matrix", "head")
     )
-    weights = sum(jax.tree.leaves(multiplied))
-    if "head" not in jax.tree.leaves(roles):  # tied: the embedding is the head
-        weights += shape.vocab_size * shape.d_model
-    attention = 6 * shape.n_layer * shape.d_model * seq_len
-    return 6.0 * weights + attention
+    if "head" not in roles:  # tied: the embedding is the head
+        multiplied += shape.vocab_size * shape.d_model
+    # H C of all layers together: what their output projections take in.
+    names = jax.tree.leaves(axes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    mixed = sum(
+        size for size, own in zip(sizes, names, strict=True) if own[-3:] == ATTENTION_OUTPUT
+    )
+    return 6.0 * multiplied + 6.0 * mixed / shape.d_model * seq_len
 
 
-def peak_flops(devices: list[jax.Device]) -> float | None:
+def peak_flops(devices: Sequence[Device]) -> float | None:
     """Peak FLOP/s of all devices together; None where the chip is not in the table."""
     kind = devices[0].device_kind
-    known = sorted((name for name in PEAK_FLOPS if kind.startswith(name)), key=len)
-    return PEAK_FLOPS[known[-1]] * len(devices) if known else None
+    known = max((name for name in PEAK_FLOPS if kind.startswith(name)), key=len, default=None)
+    return None if known is None else PEAK_FLOPS[known] * len(devices)

@@ -5,25 +5,23 @@ python -m nanogpt_jax.evaluate --workdir=DIR [--step=N|last|best] [--batches=32]
 
 from __future__ import annotations
 
-from absl import flags
+from typing import Annotated
 
 from nanogpt_jax import cli, experiment
-from nanogpt_jax.errors import ConfigError
+from nanogpt_jax.registry import positive
 
 
-def define_flags() -> None:
-    """The flags of this command."""
-    cli.define_run_flags()
-    flags.DEFINE_integer("batches", 32, "held-out batches to measure at most", lower_bound=1)
-
-
-def main(words: list[str]) -> None:
+def main(
+    *,
+    workdir: cli.Workdir,
+    step: cli.Step = "last",
+    batches: Annotated[int, "held-out batches to measure at most", positive] = 32,
+    source: Annotated[str, "data.source, should the corpus lie elsewhere now"] = "",
+) -> None:
     """Prints one metric a line."""
-    if words:
-        raise ConfigError(f"{words[0]!r} is not understood; give flags only")
     cli.quiet()
-    run = experiment.load(cli.workdir(), flags.FLAGS.step)
-    values, _ = experiment.open_evaluator(run, flags.FLAGS.batches)(run.params)
+    run = experiment.load(workdir, step)
+    values, _ = experiment.open_evaluator(run, batches, source)(run.params)
     print(f"step {run.step}")
     for name, value in values.items():
         if not name.endswith("_se"):
@@ -32,5 +30,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
     cli.run(main, __doc__)

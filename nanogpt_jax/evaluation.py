@@ -1,7 +1,7 @@
 """Evaluation on held-out rows: loss per token and per byte, and the excess over a known entropy.
 
 One compiled program, the same rows every time. Every mean comes with its standard error, rows
-being independent: of a ratio of sums, sqrt(Σ (x_i - r y_i)²) / Σ y_i.
+being independent (see `ratio`). Nothing here chooses rows or writes a metric down.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from nanogpt_jax.data.corpus import Truth
 from nanogpt_jax.data.pipeline import HeldOut
@@ -48,13 +49,20 @@ class Evaluator:
         self._generator = Generator(model, context_length)
         self._batches = [place(batch) for batch in held_out.batches]
         self._measure = _measure(model, tokenizer)
+        if truth is not None and not held_out.whole:
+            logging.warning(
+                "some held-out documents are longer than %d tokens: no val/excess_nats; "
+                "use a longer train.seq_len or a larger vocabulary",
+                held_out.length,
+            )
 
     def __call__(self, params: Params) -> tuple[dict[str, float], str]:
         """The val/* metrics of `params`, and a sample of their text."""
         measured = [self._measure(params, batch) for batch in self._batches]
-        nats, tokens, size = np.concatenate(measured, axis=1)[:, : self._held_out.rows]
+        rows = np.concatenate(jax.device_get(measured), axis=1, dtype=np.float64)
+        nats, tokens, size_bytes = rows[:, : self._held_out.rows]
         loss, loss_se = ratio(nats, tokens)
-        per_byte, per_byte_se = ratio(nats, size)
+        per_byte, per_byte_se = ratio(nats, size_bytes)
         perplexity = math.exp(min(loss, 700.0))
         metrics = {
             "val/loss": loss,
@@ -66,7 +74,7 @@ class Evaluator:
         }
         if self._truth is not None and self._held_out.whole:
             known, characters = self._held_out.nats, self._held_out.characters
-            excess, excess_se = ratio(nats - known, characters.astype(np.float64))
+            excess, excess_se = ratio(nats - known, characters)
             metrics |= {
                 "val/excess_nats": excess,
                 "val/excess_nats_se": excess_se,
@@ -77,8 +85,8 @@ class Evaluator:
         texts = self._documents(params, self._samples)
         valid = sum(self._truth.log_probability(text) is not None for text in texts)
         share = valid / len(texts)
-        error = math.sqrt(share * (1 - share) / len(texts))
-        metrics |= {"val/valid_stories": share, "val/valid_stories_se": error}
+        metrics["val/valid_stories"] = share
+        metrics["val/valid_stories_se"] = math.sqrt(share * (1 - share) / len(texts))
         return metrics, texts[0]
 
     def _documents(self, params: Params, count: int) -> list[str]:
@@ -103,8 +111,8 @@ class Evaluator:
         return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
 
 
-def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Batch], np.ndarray]:
-    """(params, batch) -> loss in nats, tokens and bytes of each row, 3 x B in float64."""
+def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Batch], Array]:
+    """(params, batch) -> loss in nats, tokens and bytes of each row, 3 x B."""
     bytes_V = jnp.asarray([len(token) for token in tokenizer.token_bytes], jnp.float32)
 
     @jax.jit
@@ -121,12 +129,17 @@ def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Ba
         bytes_B = jnp.sum(bytes_V[batch.targets_BT] * batch.weights_BT, axis=1)
         return jnp.stack((nats_B, tokens_B, bytes_B))
 
-    return lambda params, batch: np.asarray(sums(params, batch), np.float64)
+    return sums
 
 
 def ratio(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Σ values / Σ weights over independent rows, and its standard error."""
-    total = weights.sum()
+    """r = Σ values / Σ weights over n independent rows, and its standard error.
+
+    sqrt(n / (n - 1) Σ (value - r weight)²) / Σ weights; NaN for one row, which has no spread.
+    """
+    n, total = len(values), weights.sum()
     mean = values.sum() / total
-    spread = np.square(values - mean * weights).sum() * len(values) / max(len(values) - 1, 1)
+    if n == 1:
+        return float(mean), math.nan
+    spread = np.square(values - mean * weights).sum() * n / (n - 1)
     return float(mean), float(math.sqrt(spread) / total)

@@ -7,13 +7,15 @@ of their input, so that float64 contracts hold.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from nanogpt_jax.interface import Array, Key
 
-# Logical axis names of activations and the mesh axes they are split over.
+# The mesh axes that rows of a batch are split over.
 BATCH = ("data", "fsdp")
 
 
@@ -92,9 +94,9 @@ def causal_mask(length: int) -> Array:
 
 def attention_probabilities(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> Array:
     """softmax(q·k / sqrt(C)) over the allowed keys, as p_BHTS, in at least float32."""
-    scores, _ = _scores(q_BHTC, k_BKSC, allowed_BTS)
-    B, K, G, T, S = scores.shape
-    return jax.nn.softmax(scores, axis=-1).reshape(B, K * G, T, S)
+    scores_BKGTS = _scores(q_BHTC, k_BKSC, allowed_BTS)
+    B, K, G, T, S = scores_BKGTS.shape
+    return jax.nn.softmax(scores_BKGTS, axis=-1).reshape(B, K * G, T, S)
 
 
 def mix(p_BHTS: Array, v_BKSC: Array) -> Array:
@@ -113,40 +115,44 @@ def attend(q_BHTC: Array, k_BKSC: Array, v_BKSC: Array, allowed_BTS: Array) -> A
     T x S. Scores and sums run in at least float32. Heads stand before positions because batched
     products in that order are several times faster on CPU.
     """
-    scores, largest = _scores(q_BHTC, k_BKSC, allowed_BTS)
-    B, K, G, T, S = scores.shape
-    weights = jnp.exp(scores - largest)
-    total = jnp.sum(weights, axis=-1).reshape(B, K, G * T, 1)
-    weights_BKQS = weights.astype(v_BKSC.dtype).reshape(B, K, G * T, S)
-    mixed = jnp.einsum("BKQS,BKSC->BKQC", weights_BKQS, v_BKSC) / total
-    return mixed.astype(v_BKSC.dtype).reshape(B, K * G, T, v_BKSC.shape[-1])
+    scores_BKGTS = _scores(q_BHTC, k_BKSC, allowed_BTS)
+    B, K, G, T, S = scores_BKGTS.shape
+    # Any shift leaves the quotient as it is, so the largest score carries no gradient.
+    largest = jax.lax.stop_gradient(jnp.max(scores_BKGTS, axis=-1, keepdims=True))
+    weights_BKQS = jnp.exp(scores_BKGTS - largest).reshape(B, K, G * T, S)
+    total_BKQ1 = jnp.sum(weights_BKQS, axis=-1, keepdims=True)
+    sums_BKQC = jnp.einsum("BKQS,BKSC->BKQC", weights_BKQS.astype(v_BKSC.dtype), v_BKSC)
+    y_BKQC = (sums_BKQC / total_BKQ1).astype(v_BKSC.dtype)
+    return y_BKQC.reshape(B, K * G, T, v_BKSC.shape[-1])
 
 
-def _scores(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> tuple[Array, Array]:
-    """Masked scores, B K G T S, and their largest value a query, which carries no gradient."""
+def _scores(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> Array:
+    """q·k / sqrt(C) as BKGTS, in at least float32, very negative where not allowed."""
     B, H, T, C = q_BHTC.shape
     K, S = k_BKSC.shape[1], k_BKSC.shape[2]
     # The G query heads of a kv head are more queries for the same keys: one larger product.
     q_BKQC = (q_BHTC * C**-0.5).reshape(B, K, (H // K) * T, C)
     wide = jnp.promote_types(q_BHTC.dtype, jnp.float32)
-    scores = jnp.einsum("BKQC,BKSC->BKQS", q_BKQC, k_BKSC, preferred_element_type=wide)
-    scores = scores.reshape(B, K, H // K, T, S)
+    scores_BKQS = jnp.einsum("BKQC,BKSC->BKQS", q_BKQC, k_BKSC, preferred_element_type=wide)
+    scores_BKGTS = scores_BKQS.reshape(B, K, H // K, T, S)
     # Finite, so that a row without any allowed key stays free of NaN.
-    scores = jnp.where(allowed_BTS[:, None, None], scores, -1e30)
-    return scores, jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    return jnp.where(allowed_BTS[:, None, None], scores_BKGTS, -1e30)
 
 
-def dropout(x: Array, rate: float, key: Key | None) -> Array:
-    """Zeroes a share `rate` of `x` and scales the rest (Srivastava et al. 2014); no key, no-op."""
-    if key is None or rate == 0.0:
-        return x
+def dropout(x: Array, rate: float, key: Key) -> Array:
+    """Zeroes a share `rate` of `x`, scales the rest by 1 / (1 - rate) (Srivastava et al. 2014)."""
     kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(kept, x / (1.0 - rate), 0)
 
 
-def constrain(x: Array, *axes: str | tuple[str, ...] | None) -> Array:
-    """Splits `x` over mesh axes of the mesh in context; without a mesh, `x` as it is."""
+def constrain(x: Array) -> Array:
+    """Keeps the first axis of `x` split over `BATCH` of the mesh in context.
+
+    `x` as it is without such a mesh, and where the rows do not divide (one prompt, eight devices).
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(BATCH) <= set(mesh.axis_names):
+    if not set(BATCH) <= set(mesh.axis_names):
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+    if x.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))

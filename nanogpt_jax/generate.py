@@ -1,14 +1,15 @@
 """Generation: a prompt is read in one pass, then one token a step with a key-value cache.
 
-`Generator` compiles two programs, whatever the prompts and settings: reading (per length, rounded
-up to a power of two) and a step. When the context is full, the window slides: every further token
-reads the last `context_length` tokens anew, as a model without a cache would.
+Whatever the prompts and settings, `Generator` compiles few programs: reading (one for each length,
+rounded up to a power of two), a step, and a loop of steps. When the context is full, the window
+slides: every further token reads the last `context_length` tokens anew, as a model without a cache
+does for every token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from nanogpt_jax.interface import Array, KVCache, LanguageModel, Params
 from nanogpt_jax.layers import split_layers
 from nanogpt_jax.sampling import Rows, Sampling, draw, rows
 
+# Shorter prompts are read as if they were so long: compiling costs more than reading.
+LEAST_READ = 16
+
 
 class Drawn(NamedTuple):
     """One generated token and its log-probability under the unfiltered model."""
@@ -26,15 +30,25 @@ class Drawn(NamedTuple):
     logprob: float
 
 
+class _Loop(NamedTuple):
+    """What a loop of steps carries; a row is open until it has drawn its stop."""
+
+    index: Array
+    open_B: Array
+    drawn_BN: Array
+    logits_BV: Array
+    cache: KVCache
+
+
 class Generator:
-    """Generates with one model; parameters are given to each call, prepared by `prepare`."""
+    """Generates with one model, from parameters as training leaves them or from `prepare`."""
 
     def __init__(self, model: LanguageModel, context_length: int):
         self.context_length = context_length
         self._model = model
         self._read = jax.jit(self._read_prompts)
-        self._step = jax.jit(self._draw_and_advance, donate_argnums=1)
-        self._run = jax.jit(self._draw_many, static_argnums=4)
+        self._step = jax.jit(self._advance, donate_argnums=1)
+        self._run = jax.jit(self._draw_until)
 
     @staticmethod
     def prepare(params: Params) -> Params:
@@ -57,17 +71,18 @@ class Generator:
         params = self.prepare(params)
         settings = rows([sampling])
         tokens = list(prompt)
-        logits_BV, cache = self._prefill(params, [tokens])
+        cache = None
         for index in range(max_tokens):
-            drawn, logprob = self._draw_one(logits_BV, settings, index)
-            if drawn in stop:
+            if cache is None or len(tokens) > self.context_length:
+                logits_BV, cache = self._prefill(params, [tokens])
+            else:
+                logits_BV, cache = self._step(params, cache, np.array(tokens[-1:], np.int32))
+            token_B, logprob_B = _draw(logits_BV, settings, np.array([index], np.int32))
+            drawn = Drawn(token_B.item(), logprob_B.item())
+            if drawn.token in stop:
                 return
-            yield Drawn(drawn, logprob)
-            tokens.append(drawn)
-            if len(tokens) > self.context_length:
-                logits_BV, cache = self._prefill(params, [tokens[-self.context_length :]])
-            elif index + 1 < max_tokens:
-                logits_BV, cache = self._step(params, cache, jnp.array([drawn], jnp.int32))
+            yield drawn
+            tokens.append(drawn.token)
 
     def complete(
         self,
@@ -80,67 +95,81 @@ class Generator:
     ) -> list[list[int]]:
         """The continuation of every prompt before `stop`, all rows in one compiled loop.
 
-        Prompt and continuation must fit into the context together.
+        Prompt and continuation must fit into the context together; the last token of all is drawn
+        and not read, so it may stand one beyond. The loop ends with its last row.
         """
-        longest = max(len(prompt) for prompt in prompts)
+        longest = max(map(len, prompts))
         if longest + max_tokens > self.context_length + 1:
             raise ValueError(
                 f"{longest} prompt tokens and {max_tokens} more do not fit into the context of "
-                f"{self.context_length}"
+                f"{self.context_length}; shorten one of them, or stream"
             )
         params = self.prepare(params)
         logits_BV, cache = self._prefill(params, prompts)
-        tokens_NB = np.asarray(self._run(params, cache, logits_BV, rows(samplings), max_tokens))
-        finished = []
-        for column in tokens_NB.T.tolist():
-            finished.append(column[: column.index(stop)] if stop in column else column)
-        return finished
+        if cache is None:
+            raise ValueError("this model keeps no cache and cannot complete; stream instead")
+        drawn_BN = self._run(params, cache, logits_BV, rows(samplings), max_tokens, stop)
+        drawn = np.asarray(drawn_BN)[:, :max_tokens].tolist()
+        return [row[: row.index(stop)] if stop in row else row for row in drawn]
 
-    def _prefill(self, params: Params, prompts: Sequence[Sequence[int]]) -> tuple[Array, KVCache]:
+    def _prefill(
+        self, params: Params, prompts: Sequence[Sequence[int]]
+    ) -> tuple[Array, KVCache | None]:
         """Logits after each prompt, and the cache that holds it; long prompts lose their start."""
-        kept = [list(prompt)[-self.context_length :] for prompt in prompts]
-        lengths = np.array([len(prompt) for prompt in kept], np.int32)
-        if lengths.min() == 0:
+        kept = [prompt[-self.context_length :] for prompt in prompts]
+        lengths_B = np.array([len(prompt) for prompt in kept], np.int32)
+        if lengths_B.min() == 0:
             raise ValueError("an empty prompt: at least one token is required, such as BOS")
-        padded = min(1 << int(lengths.max() - 1).bit_length(), self.context_length)
-        tokens_BT = np.zeros((len(kept), max(padded, int(lengths.max()))), np.int32)
+        rounded = 1 << (int(lengths_B.max()) - 1).bit_length()
+        length = min(max(rounded, LEAST_READ), self.context_length)
+        tokens_BT = np.zeros((len(kept), length), np.int32)
         for row, prompt in enumerate(kept):
             tokens_BT[row, : len(prompt)] = prompt
-        return self._read(params, tokens_BT, lengths)
+        return self._read(params, tokens_BT, lengths_B)
 
     def _read_prompts(
         self, params: Params, tokens_BT: Array, lengths_B: Array
-    ) -> tuple[Array, KVCache]:
-        empty = self._cache(tokens_BT.shape[0])
-        output = self._model.apply(params, tokens_BT, cache=empty)
-        hidden_BD = output.hidden_BTD[jnp.arange(len(lengths_B)), lengths_B - 1]
-        # Keys of the padding lie beyond each length: masked until a token overwrites them.
-        return self._model.unembed(params, hidden_BD), output.cache._replace(length_B=lengths_B)
+    ) -> tuple[Array, KVCache | None]:
+        B, cache = len(lengths_B), None
+        if self._model.empty_cache is not None:
+            cache = self._model.empty_cache(B, self.context_length)
+        output = self._model.apply(params, tokens_BT, cache=cache)
+        hidden_BD = output.hidden_BTD[jnp.arange(B), lengths_B - 1]
+        if output.cache is not None:
+            # Keys of the padding lie beyond each length: masked until a token overwrites them.
+            cache = output.cache._replace(length_B=lengths_B)
+        return self._model.unembed(params, hidden_BD), cache
 
-    def _cache(self, batch: int) -> KVCache:
-        if self._model.empty_cache is None:
-            raise ValueError("this model keeps no cache and cannot generate step by step")
-        return self._model.empty_cache(batch, self.context_length)
-
-    def _draw_and_advance(
-        self, params: Params, cache: KVCache, token_B: Array
-    ) -> tuple[Array, KVCache]:
+    def _advance(self, params: Params, cache: KVCache, token_B: Array) -> tuple[Array, KVCache]:
         output = self._model.apply(params, token_B[:, None], cache=cache)
+        assert output.cache is not None  # a cache goes in, so one comes out
         return self._model.unembed(params, output.hidden_BTD[:, 0]), output.cache
 
-    def _draw_one(self, logits_BV: Array, settings: Rows, index: int) -> tuple[int, float]:
-        token_B, logprob_B = _draw(logits_BV, settings, jnp.array([index], jnp.int32))
-        return int(token_B[0]), float(logprob_B[0])
-
-    def _draw_many(
-        self, params: Params, cache: KVCache, logits_BV: Array, settings: Rows, count: int
+    def _draw_until(
+        self,
+        params: Params,
+        cache: KVCache,
+        logits_BV: Array,
+        settings: Rows,
+        max_tokens: Array,
+        stop: Array,
     ) -> Array:
-        def body(carry: tuple[Array, KVCache], index: Array) -> tuple[Any, Array]:
-            logits_BV, cache = carry
-            token_B, _ = draw(logits_BV, settings, jnp.full(logits_BV.shape[0], index))
-            return self._draw_and_advance(params, cache, token_B), token_B
+        """Tokens of B rows, drawn until each has drawn `stop`, at most `max_tokens`."""
+        B = len(logits_BV)
 
-        return jax.lax.scan(body, (logits_BV, cache), jnp.arange(count))[1]
+        def unfinished(loop: _Loop) -> Array:
+            return (loop.index < max_tokens) & jnp.any(loop.open_B)
+
+        def step(loop: _Loop) -> _Loop:
+            token_B, _ = draw(loop.logits_BV, settings, jnp.broadcast_to(loop.index, B))
+            drawn_BN = loop.drawn_BN.at[:, loop.index].set(token_B)
+            open_B = loop.open_B & (token_B != stop)
+            logits_BV, cache = self._advance(params, loop.cache, token_B)
+            return _Loop(loop.index + 1, open_B, drawn_BN, logits_BV, cache)
+
+        nothing_BN = jnp.zeros((B, self.context_length), jnp.int32)
+        start = _Loop(jnp.int32(0), jnp.full(B, True), nothing_BN, logits_BV, cache)
+        return jax.lax.while_loop(unfinished, step, start).drawn_BN
 
 
 _draw = jax.jit(draw)

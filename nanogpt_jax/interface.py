@@ -37,8 +37,8 @@ class KVCache(NamedTuple):
     `length_B` counts the filled positions of each row: rows may stand at different positions.
     """
 
-    keys: tuple[Array, ...]  # L arrays BSKC... laid out as the attention of the model wants them
-    values: tuple[Array, ...]
+    keys: tuple[Array, ...]  # L arrays BKSC
+    values: tuple[Array, ...]  # likewise
     length_B: Array
 
 
@@ -80,13 +80,15 @@ class LanguageModel(NamedTuple):
 
     `apply(params, inputs_BT, *, segments_BT=None, cache=None, capture=(), edits=None,
     dropout_key=None) -> ModelOutput`. `capture` is a static tuple of site names. Inputs that
-    follow a cache continue it. `axes` is the tree of params with tuples of logical axis names as
-    leaves. `empty_cache` is None for a model that generates by full forward passes.
+    follow a cache continue it; the cache must have room for them. A site that the model does not
+    have, segments beside a cache, and more inputs than the model's longest context are
+    ValueErrors. `axes` is the tree of params with tuples of logical axis names as leaves.
+    `empty_cache` is None for a model that generates by full forward passes.
     """
 
     init: Callable[[Key], Params]
     apply: Callable[..., ModelOutput]
-    unembed: Callable[[Params, Array], Array]  # (params, hidden_..D) -> logits_..V
+    unembed: Callable[[Params, Array], Array]  # (params, hidden_..D) -> logits_..V, >= float32
     axes: Axes
     empty_cache: Callable[[int, int], KVCache] | None  # (batch, length)
 

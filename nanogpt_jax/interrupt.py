@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import IO
 
 from absl import logging
 
@@ -31,20 +32,18 @@ class Interrupt:
     `requested` is True, and `signal` is set, from the first signal on. A second one within two
     seconds ends the process with `ExitCode.ABORTED`; a later one counts as a first again.
     Outside the main thread, where Python allows no handlers, it does nothing.
-    `clock` is read when a signal arrives and when it has been answered.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic):
+    def __init__(self):
         self.requested = False
         self.signal: signal.Signals | None = None
-        self._clock = clock
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             arrivals, wakeup = os.pipe()
             os.set_blocking(wakeup, False)
-            watcher = threading.Thread(target=self._watch, args=(arrivals,), daemon=True)
+            watcher = threading.Thread(target=_watch, args=(arrivals,), daemon=True)
             watcher.start()
             self._undo.callback(watcher.join)
             self._undo.callback(os.close, wakeup)
@@ -67,19 +66,28 @@ class Interrupt:
         self.requested = True
         self.signal = signal.Signals(number)
 
-    def _watch(self, arrivals: int) -> None:
-        """Handle the signals whose numbers arrive, one byte each, until the other end closes."""
-        answered_seconds = -float("inf")
-        with open(arrivals, "rb", buffering=0) as numbers:
-            while byte := numbers.read(1):
-                waited_seconds = self._clock() - answered_seconds
-                if byte[0] not in _SIGNALS or waited_seconds < _ECHO_SECONDS:
-                    continue
-                if waited_seconds <= _PATIENCE_SECONDS:
-                    os._exit(ExitCode.ABORTED)  # no log line is lost: each is flushed when written
-                logging.warning(
-                    "%s: finishing the step and saving; a second signal within two seconds stops "
-                    "at once without saving",
-                    signal.Signals(byte[0]).name,
-                )
-                answered_seconds = self._clock()
+
+def _watch(arrivals: int) -> None:
+    """Answers the signals that arrive at a file descriptor until its other end closes."""
+    with open(arrivals, "rb", buffering=0) as numbers:
+        answer(numbers)
+
+
+def answer(numbers: IO[bytes], clock: Callable[[], float] = time.monotonic) -> None:
+    """Says of each signal, one byte with its number, what it does; a second one ends the process.
+
+    `clock` is read when a signal arrives and when it has been answered.
+    """
+    answered_seconds = -float("inf")
+    while byte := numbers.read(1):
+        waited_seconds = clock() - answered_seconds
+        if byte[0] not in _SIGNALS or waited_seconds < _ECHO_SECONDS:
+            continue
+        if waited_seconds <= _PATIENCE_SECONDS:
+            os._exit(ExitCode.ABORTED)  # no log line is lost: each is flushed when written
+        logging.warning(
+            "%s: finishing the step and saving; a second signal within two seconds stops at once "
+            "without saving",
+            signal.Signals(byte[0]).name,
+        )
+        answered_seconds = clock()

@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from nanogpt_jax import functional as F
 from nanogpt_jax.interface import Array, Edit, Key
+from nanogpt_jax.registry import unknown
 
 Initializer = Callable[[Key, Sequence[int], Any], Array]
 zeros: Initializer = nn.initializers.zeros
@@ -41,19 +42,22 @@ def param(
     shape: Sequence[int],
     axes: Sequence[str],
     init: Initializer,
-) -> Array:
+) -> Any:
     """A float32 parameter of `module`; `axes` names each dimension for sharding and grouping."""
-    return module.param(name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape))
+    boxed = nn.with_logical_partitioning(init, tuple(axes))
+    # The dtype is said, because JAX's own default widens under jax_enable_x64.
+    return module.param(name, boxed, tuple(shape), jnp.float32)
 
 
 class Context(NamedTuple):
     """What one layer gets besides the residual stream; arrays of this layer alone.
 
     `edits` maps a site to its Edit, `cache` is (keys_BKSC, values_BKSC), `key` is for dropout.
+    Of all layers together: a leading axis L, but for the caches, which stay a tuple.
     """
 
     edits: dict[str, Edit] | None = None
-    cache: tuple[Array, Array] | None = None
+    cache: Any = None
     key: Key | None = None
 
 
@@ -64,22 +68,32 @@ class Sites:
     """
 
     def __init__(self, capture: tuple[str, ...], edits: dict[str, Edit] | None):
-        self.capture = capture
-        self.edits = edits or {}
-        self.captured: dict[str, Array] = {}
+        self._capture = capture
+        self._edits = edits or {}
+        self._known: set[str] = set()
+        self._captured: dict[str, Array] = {}
 
     def __call__(self, name: str, value: Array) -> Array:
         """`value`, or its edit where one replaces it; noted when `name` is captured."""
-        if name in self.edits:
-            edit = self.edits[name]
+        self._known.add(name)
+        if name in self._edits:
+            edit = self._edits[name]
             value = jnp.where(edit.replace, edit.value.astype(value.dtype), value)
-        if name in self.capture:
-            self.captured[name] = value
+        if name in self._capture:
+            self._captured[name] = value
         return value
 
     def wants(self, name: str) -> bool:
         """Whether `name` must exist in this program."""
-        return name in self.capture or name in self.edits
+        self._known.add(name)
+        return name in self._capture or name in self._edits
+
+    def captured(self) -> dict[str, Array]:
+        """What was captured, at the end of the layer; ValueError for a site it does not have."""
+        for name in (*self._capture, *self._edits):
+            if name not in self._known:
+                raise ValueError(unknown("site", name, self._known))
+        return self._captured
 
 
 class Norm(nn.Module):
@@ -135,7 +149,7 @@ class Attention(nn.Module):
             cache = (k_BKTC, v_BKTC)
         if sites.wants("attention") or (self.dropout and context.key is not None):
             p_BHTS = sites("attention", F.attention_probabilities(q_BHTC, k_BKTC, allowed_BTS))
-            y_BHTC = F.mix(F.dropout(p_BHTS, self.dropout, fold(context.key, "attention")), v_BKTC)
+            y_BHTC = F.mix(drop(p_BHTS, self.dropout, context.key, "attention"), v_BKTC)
         else:
             y_BHTC = F.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         y_BHTC = sites("head_out", y_BHTC)
@@ -204,9 +218,14 @@ class MLP(nn.Module):
         return y
 
 
-def fold(key: Key | None, name: str) -> Key | None:
-    """A key of its own for the use called `name`; None stays None."""
-    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+def fold(key: Key, name: str) -> Key:
+    """A key of its own for the use called `name`."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def drop(x: Array, rate: float, key: Key | None, name: str) -> Array:
+    """Dropout at the place called `name`, which draws its own share; no key, no-op."""
+    return x if key is None or rate == 0.0 else F.dropout(x, rate, fold(key, name))
 
 
 def run_layers(
@@ -219,32 +238,32 @@ def run_layers(
     unroll: int,
     remat: bool = False,
 ) -> tuple[Array, Any]:
-    """Applies `block(params, x, context)` L times; returns x and the stacked other outputs.
+    """Applies `block(params, x, context) -> x, (cache, captured)` layer by layer.
 
     `layers` is one tree with a leading layer axis, or a tuple of L trees. Stacked layers without a
     cache are one `lax.scan` (`unroll` = L removes the loop: up to twice as fast on CPU). Otherwise
     it is a Python loop and the caches stay a tuple, because slices of stacked weights and a cache
     carried through a scan are copied for every token (2.7 to 5 times slower on CPU).
+    Returns x and (the caches or None, what was captured with a leading layer axis).
     """
     if remat:
         block = jax.checkpoint(block)
-    if not isinstance(layers, tuple) and contexts.cache is None:
+    stacked = not isinstance(layers, tuple)
+    if stacked and contexts.cache is None:
 
         def body(x: Array, layer: tuple[Any, Context]) -> tuple[Array, Any]:
             return block(layer[0], x, layer[1])
 
         return jax.lax.scan(body, x_BTD, (layers, contexts), length=n_layer, unroll=unroll)
-    if not isinstance(layers, tuple):
-        layers = split_layers(layers, n_layer)
-    outputs = []
-    for index, params in enumerate(layers):
+    caches, notes = [], []
+    for index, params in enumerate(split_layers(layers, n_layer) if stacked else layers):
         edits, key = jax.tree.map(lambda leaf, i=index: leaf[i], (contexts.edits, contexts.key))
         cache = None if contexts.cache is None else contexts.cache[index]
-        x_BTD, output = block(params, x_BTD, Context(edits, cache, key))
-        outputs.append(output)
-    caches = tuple(cache for cache, _ in outputs)
-    captured = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(seen for _, seen in outputs))
-    return x_BTD, (None if contexts.cache is None else caches, captured)
+        x_BTD, (cache, captured) = block(params, x_BTD, Context(edits, cache, key))
+        caches.append(cache)
+        notes.append(captured)
+    captured = jax.tree.map(lambda *layers: jnp.stack(layers), *notes)
+    return x_BTD, (None if contexts.cache is None else tuple(caches), captured)
 
 
 def split_layers(layers: Any, n_layer: int) -> tuple[Any, ...]:

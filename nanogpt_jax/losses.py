@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from nanogpt_jax.functional import at_least_float32
 from nanogpt_jax.interface import Array
 
-# Logits of one chunk stay below this many numbers (64 MiB in float32).
-CHUNK_LOGITS = 2**19
+# Numbers in the logits of one chunk. On CPU what a core's cache holds (chunks of 2^24 took four
+# times as long); elsewhere enough to fill the device, and still small beside the activations.
+CHUNK_LOGITS_ON_CPU = 2**19
+CHUNK_LOGITS = 2**26
 
 
 class LossSums(NamedTuple):
@@ -40,14 +42,16 @@ def row_losses(
     weights_BT: Array,
     *,
     vocab_size: int,
+    chunk_logits: int | None = None,
 ) -> Array:
     """Weighted negative log-likelihood of each row in nats, in at least float32.
 
     Positions go through `unembed` in chunks, recomputed in the backward pass, so that the logits
-    of a whole batch need never exist.
+    of a whole batch need never exist. A chunk has at most `chunk_logits` logits, but at least one
+    position of every row; None is the backend's best.
     """
     B, T = targets_BT.shape
-    chunks = _chunk_count(B, T, vocab_size)
+    chunks, size = chunk_sizes(B, T, vocab_size, chunk_logits)
 
     def chunk_losses(hidden: Array, targets: Array, weights: Array) -> Array:
         logits = at_least_float32(unembed(hidden))
@@ -59,7 +63,9 @@ def row_losses(
         return chunk_losses(hidden_BTD, targets_BT, weights_BT)
 
     def split(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(B, chunks, T // chunks, *x.shape[2:]), 1, 0)
+        # What is padded has weight 0.
+        padded = jnp.pad(x, [(0, 0), (0, chunks * size - T)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(padded.reshape(B, chunks, size, *x.shape[2:]), 1, 0)
 
     def add(total_B: Array, chunk: tuple[Array, Array, Array]) -> tuple[Array, None]:
         return total_B + jax.checkpoint(chunk_losses)(*chunk), None
@@ -69,10 +75,13 @@ def row_losses(
     return jax.lax.scan(add, zero_B, parts)[0]
 
 
-def _chunk_count(B: int, T: int, vocab_size: int) -> int:
-    """The smallest divisor of T that keeps a chunk's logits below the limit."""
-    wanted = math.ceil(B * T * vocab_size / CHUNK_LOGITS)
-    return next(count for count in range(1, T + 1) if T % count == 0 and count >= min(wanted, T))
+def chunk_sizes(B: int, T: int, vocab_size: int, chunk_logits: int | None) -> tuple[int, int]:
+    """How many chunks T positions are cut into, and the positions of each, as equal as can be."""
+    if chunk_logits is None:
+        chunk_logits = CHUNK_LOGITS_ON_CPU if jax.default_backend() == "cpu" else CHUNK_LOGITS
+    longest = max(1, chunk_logits // (B * vocab_size))
+    size = math.ceil(T / math.ceil(T / longest))
+    return math.ceil(T / size), size
 
 
 def sum_rows(nats_B: Array, tokens_B: Array) -> LossSums:

@@ -3,46 +3,40 @@
     python -m nanogpt_jax.main --config=configs/minigpt.py [--workdir=DIR]
         [--config.SECTION.FIELD=VALUE ...] [--fresh | --require_checkpoint]
 
-The same command again goes on where the run stands.
+The same command again goes on where the run stands. docs/configuration.md lists every field.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from absl import flags, logging
+from absl import logging
 
 from nanogpt_jax import cli, comparison, experiment, train
 from nanogpt_jax.errors import ConfigError
 
 
-def define_flags() -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("config", None, "config file, PATH[:ARGUMENT]; see configs/", required=True)
-    flags.DEFINE_string("workdir", None, "run directory; default checkpoints/<config name>")
-    flags.DEFINE_bool("fresh", False, "start over: remove the run that the directory holds")
-    flags.DEFINE_bool("require_checkpoint", False, "go on from a checkpoint, or fail")
-
-
-def main(words: list[str]) -> None:
-    """Trains, then prints a sample."""
-    given = flags.FLAGS
+def main(
+    *,
+    config: Annotated[str, "config file, PATH[:ARGUMENT]; see configs/"],
+    workdir: Annotated[str, "run directory; default checkpoints/<config name>"] = "",
+    fresh: Annotated[bool, "start over: remove the run that the directory holds"] = False,
+    require_checkpoint: Annotated[bool, "go on from a checkpoint, or fail"] = False,
+    overrides: cli.Overrides,
+) -> None:
+    """Trains, then prints a sample, or a table where the config compares runs."""
     logging.set_verbosity(logging.INFO)
-    if given.fresh and given.require_checkpoint:
+    if fresh and require_checkpoint:
         raise ConfigError("--fresh and --require_checkpoint contradict each other: choose one")
-    assignments = cli.assignments(words)
-    workdir = Path(given.workdir or default_workdir(given.config)).expanduser().resolve()
-    choice = {
-        "overrides": words,
-        "fresh": given.fresh,
-        "require_checkpoint": given.require_checkpoint,
-    }
-    config = experiment.load_config(given.config)
-    if variants := experiment.load_variants(given.config):
-        print(comparison.compare(config, variants, assignments, workdir, **choice))
+    directory = Path(workdir or default_workdir(config)).expanduser().resolve()
+    start = train.Start(fresh=fresh, require_checkpoint=require_checkpoint)
+    settings = experiment.load_config(config)
+    if variants := experiment.load_variants(config):
+        print(comparison.compare(settings, variants, directory, overrides, start))
         return
-    plan = experiment.resolve(experiment.SCHEMA.override(config, assignments))
-    print(train.train(plan, workdir, **choice))
+    plan = experiment.resolve(settings, overrides)
+    print(train.train(plan, directory, overrides, start))
 
 
 def default_workdir(config: str) -> str:
@@ -52,5 +46,4 @@ def default_workdir(config: str) -> str:
 
 
 if __name__ == "__main__":
-    define_flags()
     cli.run(main, __doc__)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from nanogpt_jax.config import Parallel
 from nanogpt_jax.errors import ConfigError
@@ -33,11 +33,13 @@ RULES = {
 
 # (state, batch, hyper, reduce) -> (state, sums)
 Step = Callable[..., tuple[TrainState, Any]]
+Device = Any  # jax.Device, which type checkers take for a variable
 
 
 class Layout(Protocol):
     """Where things are. `plain` is the state without the layout's own extra axes."""
 
+    devices: list[Device]  # those in use
     shards: int  # parts that the rows of a batch are split into
 
     def compile_step(self, step: Step) -> Step:
@@ -69,7 +71,7 @@ class Layout(Protocol):
         ...
 
 
-def make_layout(parallel: Parallel, axes: Axes, devices: Sequence[jax.Device]) -> Layout:
+def make_layout(parallel: Parallel, axes: Axes, devices: Sequence[Device]) -> Layout:
     """The layout that the config asks for on `devices`; ConfigError when they do not suffice."""
     data, fsdp, tensor = mesh_shape(parallel, len(devices))
     devices = devices[: data * fsdp * tensor]
@@ -82,23 +84,50 @@ def make_layout(parallel: Parallel, axes: Axes, devices: Sequence[jax.Device]) -
     return MeshLayout(mesh, axes)
 
 
-def mesh_shape(parallel: Parallel, device_count: int) -> tuple[int, int, int]:
-    """Sizes of the mesh axes with -1 filled in."""
-    sizes = [parallel.data, parallel.fsdp, parallel.tensor]
-    wanted = "parallel.data={} parallel.fsdp={} parallel.tensor={}".format(*sizes)
+def problems(parallel: Parallel) -> list[str]:
+    """What no number of devices can fulfil."""
+    sizes, found = _sizes(parallel), []
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
-        raise ConfigError(f"{wanted}: sizes are at least 1, and at most one is -1 (the rest)")
+        found.append(
+            f"{_written(sizes)}: sizes are at least 1, and at most one is -1 (the devices left)"
+        )
     if parallel.mode == "pmap" and (parallel.fsdp, parallel.tensor) != (1, 1):
-        raise ConfigError(f"parallel.mode='pmap' splits the batch only; found {wanted}")
-    given = math.prod(size for size in sizes if size > 0)
+        found.append(
+            f"{_written(sizes)}: parallel.mode='pmap' splits the batch only, so parallel.fsdp and "
+            "parallel.tensor must be 1; use parallel.mode='jit'"
+        )
+    return found
+
+
+def mesh_shape(parallel: Parallel, device_count: int) -> tuple[int, int, int]:
+    """Sizes of the mesh axes with -1 filled in; ConfigError when `device_count` does not do."""
+    if found := problems(parallel):
+        raise ConfigError(found)
+    sizes = _sizes(parallel)
+    wanted = _written(sizes)
     if -1 in sizes:
+        given = -math.prod(sizes)
+        if device_count > given and device_count % given:
+            raise ConfigError(
+                f"{wanted}: {device_count} devices found, not a multiple of {given}; change the "
+                "sizes, or say instead of -1 how many to use"
+            )
         sizes[sizes.index(-1)] = max(device_count // given, 1)
-    if math.prod(sizes) > device_count:
+    needed = math.prod(sizes)
+    if needed > device_count:
         raise ConfigError(
-            f"{wanted} needs {math.prod(sizes)} devices, {device_count} found; lower it, or "
-            f"simulate with --jax_platforms=cpu --jax_num_cpu_devices={math.prod(sizes)}"
+            f"{wanted} needs {needed} devices, {device_count} found; lower it, or simulate with "
+            f"--jax_platforms=cpu --jax_num_cpu_devices={needed}"
         )
     return sizes[0], sizes[1], sizes[2]
+
+
+def _sizes(parallel: Parallel) -> list[int]:
+    return [parallel.data, parallel.fsdp, parallel.tensor]
+
+
+def _written(sizes: list[int]) -> str:
+    return "parallel.data={} parallel.fsdp={} parallel.tensor={}".format(*sizes)
 
 
 class MeshLayout:
@@ -107,14 +136,22 @@ class MeshLayout:
     def __init__(self, mesh: Mesh, axes: Axes):
         self.mesh = mesh
         self.axes = axes
+        self.devices = list(mesh.devices.flat)
         self.shards = mesh.shape["data"] * mesh.shape["fsdp"]
         self._rows = NamedSharding(mesh, PartitionSpec(BATCH))
-        if mesh.size > 1:
-            jax.set_mesh(mesh)  # for functional.constrain
 
     def compile_step(self, step: Step) -> Step:
-        """One jitted, donated step."""
-        return jax.jit(step, donate_argnums=0)
+        """One jitted, donated step, which leaves the state laid out as it found it."""
+        if self.mesh.size == 1:
+            return jax.jit(step, donate_argnums=0)
+
+        def on_mesh(state: TrainState, batch: Batch, hyper: Any) -> tuple[TrainState, Any]:
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):  # functional.constrain
+                after, sums = step(state, batch, hyper)
+            # Otherwise the compiler may choose another layout, and the next step compiles again.
+            return jax.lax.with_sharding_constraint(after, self._shardings(after)), sums
+
+        return jax.jit(on_mesh, donate_argnums=0)
 
     def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """State 0, every leaf made on the device that keeps it."""
@@ -145,31 +182,26 @@ class MeshLayout:
     def _shardings(self, shapes: TrainState, warn: bool = False) -> TrainState:
         whole: list[str] = []
 
-        def of_param(path: Any, leaf: Any, names: tuple[str, ...]) -> NamedSharding:
-            return NamedSharding(self.mesh, self._spec(path, leaf.shape, names, whole))
+        everywhere: Any = NamedSharding(self.mesh, PartitionSpec())
+        known: dict[Any, tuple[tuple[int, ...], Any]] = {}
 
-        params = jax.tree_util.tree_map_with_path(of_param, shapes.params, self.axes)
-        if whole and warn:
-            logging.warning("not split over the mesh, for they do not divide: %s", "; ".join(whole))
-        known = {
-            jax.tree_util.keystr(path): (leaf.shape, sharding)
-            for (path, leaf), sharding in zip(
-                jax.tree_util.tree_leaves_with_path(shapes.params),
-                jax.tree.leaves(params),
-                strict=True,
-            )
-        }
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        def of_param(path: Any, leaf: Any, names: tuple[str, ...]) -> NamedSharding:
+            sharding = NamedSharding(self.mesh, self._spec(path, leaf.shape, names, whole))
+            known[path] = leaf.shape, sharding
+            return sharding
 
         def of_opt_state(path: Any, leaf: Any) -> NamedSharding:
             # A moment's path ends with the path of the parameter that it belongs to.
-            address = jax.tree_util.keystr(path)
-            for name, (shape, sharding) in known.items():
-                if address.endswith(name) and shape == leaf.shape:
+            for start in range(len(path)):
+                shape, sharding = known.get(path[start:], (None, everywhere))
+                if shape == leaf.shape:
                     return sharding
             return everywhere
 
-        opt_state = jax.tree_util.tree_map_with_path(of_opt_state, shapes.opt_state)
+        params = jax.tree.map_with_path(of_param, shapes.params, self.axes)
+        opt_state = jax.tree.map_with_path(of_opt_state, shapes.opt_state)
+        if whole and warn:
+            logging.warning("not split over the mesh, for they do not divide: %s", "; ".join(whole))
         return TrainState(everywhere, params, opt_state, everywhere)
 
     def _spec(
@@ -189,14 +221,14 @@ class MeshLayout:
         return PartitionSpec(*used)
 
 
-def _with_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+def _with_sharding(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 class PmapLayout:
     """One program per device over equal copies of the state; sums are added over devices."""
 
-    def __init__(self, devices: Sequence[jax.Device]):
+    def __init__(self, devices: Sequence[Device]):
         self.devices = list(devices)
         self.shards = len(devices)
 
@@ -212,19 +244,14 @@ class PmapLayout:
             after, sums = step(own, batch, hyper, reduce=psum)
             return after._replace(key=state.key), sums
 
-        mapped = jax.pmap(
+        return jax.pmap(
             on_device,
             axis_name="data",
             in_axes=(0, 0, None),
+            out_axes=(0, None),
             donate_argnums=0,
             devices=self.devices,
         )
-
-        def run(state: TrainState, batch: Batch, hyper: Any) -> tuple[TrainState, Any]:
-            state, sums = mapped(state, batch, hyper)
-            return state, jax.tree.map(lambda leaf: leaf[0], sums)
-
-        return run
 
     def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """State 0, copied to every device."""
@@ -250,7 +277,7 @@ class PmapLayout:
 
     def plain(self, state: TrainState) -> TrainState:
         """The first device's copy."""
-        return jax.tree.map(lambda leaf: leaf[0], state)
+        return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], state)
 
     def place_batch(self, batch: Batch) -> Batch:
         """Rows split over a leading device axis, in order."""

@@ -10,7 +10,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from nanogpt_jax.interface import ModelShape
 
 NAME = "run.json"
 VERSION = 1
+# ADDRESS=, KIND: or nothing, then the folder of an absolute path; hf://... is no path.
+FOLDER = r"(?s)^((?:[\w.]+=)?(?:\w+:)?)/(?!/)(?:.*/)?(?=[^/])"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
 
 
@@ -70,6 +74,20 @@ def read(directory: Path) -> Record:
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise NoCheckpoint(f"{path} is damaged: {error}") from error
+
+
+def without_folders(value: Any) -> Any:
+    """`value` with every absolute path in its strings shortened to the name of the file.
+
+    Strings are a path, KIND:PATH or ADDRESS=either; what a path held is known by fingerprint.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(FOLDER, r"\1", value)
 
 
 def versions() -> dict[str, str]:

@@ -12,16 +12,17 @@ This file knows no config and reads no command line: config.py does, with these 
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +37,19 @@ positive = Rule("be greater than 0", lambda value: value > 0)
 non_negative = Rule("be at least 0", lambda value: value >= 0)
 below_one = Rule("be at least 0 and below 1", lambda value: 0 <= value < 1)
 fraction = Rule("lie between 0 and 1", lambda value: 0 <= value <= 1)
+# What random number generators take: numpy's, grain's and jax's without 64-bit types.
+seed_range = Rule("be at least 0 and below 2**32", lambda value: 0 <= value < 2**32)
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One knob: its type, default, meaning and rules."""
+    """One knob: its type, default, meaning and rules.
+
+    `kind` is bool, int, float, str, Path or a `Literal` of strings. A required one has
+    `inspect.Parameter.empty` for its default.
+    """
 
     name: str
     kind: Any
@@ -49,100 +58,93 @@ class Field:
     rules: tuple[Rule, ...]
 
     @property
-    def choices(self) -> tuple[Any, ...]:
-        """The values allowed by a `Literal` annotation; empty for other types."""
-        return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that a `Literal` allows; empty for other types."""
+        return typing.get_args(self.kind)
+
+    @property
+    def type_name(self) -> str:
+        """The type as a reader writes it."""
+        return " | ".join(self.choices) or self.kind.__name__
 
     def parse(self, text: str) -> Any:
-        """The value that `text` writes, or ValueError saying what is expected."""
-        if self.choices:
-            return text
-        if self.kind is bool:
-            values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-            if text.lower() in values:
-                return values[text.lower()]
-        elif self.kind is str:
-            return text
-        elif self.kind in (int, float):
-            try:
-                number = float(text)
-                return _as_integer(text, number) if self.kind is int else number
-            except ValueError:
-                pass
-        else:
-            try:
-                return ast.literal_eval(text)
-            except (ValueError, SyntaxError):
-                pass
-        raise ValueError(f"a value of type {type_name(self.kind)} is required")
+        """The value that `text` writes, or ValueError saying what is required.
+
+        1e3 is an integer, a path becomes an absolute one.
+        """
+        try:
+            if self.kind is bool:
+                return _BOOLEANS[text.lower()]
+            if self.kind is int:
+                return _integer(text)
+            if self.kind is float:
+                return float(text)
+        except (KeyError, ValueError, OverflowError) as error:
+            raise ValueError(f"a value of type {self.type_name} is required") from error
+        return Path(text).expanduser().resolve() if self.kind is Path else text
 
     def problem(self, address: str, value: Any) -> str | None:
         """What is wrong with `value` at `address`, or None."""
         if self.choices:
-            if value not in self.choices:
-                return unknown(address, value, self.choices)
-        elif not _is_of(self.kind, value):
-            return f"{address}={value!r}: a value of type {type_name(self.kind)} is required"
-        for rule in self.rules:
-            if not rule.holds(value):
-                return f"{address}={value!r} must {rule.text}"
-        return None
+            return None if value in self.choices else unknown(address, value, self.choices)
+        if not _is_of(self.kind, value):
+            return f"{address}={value!r}: a value of type {self.type_name} is required"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{address}={value!r}: a finite number is required"
+        broken = [rule.text for rule in self.rules if not rule.holds(value)]
+        return f"{address}={value!r} must {' and '.join(broken)}" if broken else None
 
 
-def _as_integer(text: str, number: float) -> int:
-    """1000, 1_000 and 1e3 are integers; 1.5 is not."""
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        if number.is_integer():
-            return int(number)
-        raise
+        if not float(text).is_integer():
+            raise
+        return int(float(text))
 
 
-def _is_of(kind: Any, value: Any) -> bool:
-    if kind is float:
-        return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool))
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return isinstance(value, tuple) and all(_is_of(item, each) for each in value)
-    return isinstance(value, kind)
+def _is_of(kind: type, value: object) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
-def type_name(kind: Any) -> str:
-    """The type as the documentation writes it."""
-    if typing.get_origin(kind) is Literal:
-        return " | ".join(typing.get_args(kind))
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-
-
-def unknown(address: str, found: object, known: Iterable[object]) -> str:
+def unknown(address: str, found: object, known: Iterable[str]) -> str:
     """One line for a name that is not there, with the nearest one that is."""
-    names = sorted(str(name) for name in known)
+    names = sorted(known)
     near = difflib.get_close_matches(str(found), names, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return f"{address}={found!r} is not known; {remedy}"
 
 
+def field_of(name: str, hint: Any, default: Any) -> Field:
+    """The field that a parameter's annotation and default declare."""
+    kind, meaning, rules = hint, "", []
+    if typing.get_origin(hint) is typing.Annotated:
+        kind, *extras = typing.get_args(hint)
+        # The sentence nearest to the field wins over that of an alias it was built from.
+        meaning = next((extra for extra in reversed(extras) if isinstance(extra, str)), "")
+        rules = [extra for extra in extras if isinstance(extra, Rule)]
+    return Field(name.rstrip("_"), kind, default, meaning, tuple(rules))  # from_: Python's keyword
+
+
 def fields_of(target: Callable[..., Any] | type) -> dict[str, Field]:
     """The config fields that a function's keywords, or a dataclass's fields, declare."""
     hints = typing.get_type_hints(target, include_extras=True)
-    fields = {}
-    for parameter in inspect.signature(target).parameters.values():
-        if parameter.default is inspect.Parameter.empty or parameter.name not in hints:
-            continue
-        kind, meaning, rules = hints[parameter.name], "", []
-        if isinstance(kind, types.UnionType):  # handed over by the caller: Mask | None = None
-            continue
-        if typing.get_origin(kind) is typing.Annotated:
-            kind, *extras = typing.get_args(kind)
-            # The sentence nearest to the field wins over that of an alias it was built from.
-            meaning = next((extra for extra in reversed(extras) if isinstance(extra, str)), "")
-            rules = [extra for extra in extras if isinstance(extra, Rule)]
-        name = parameter.name.rstrip("_")  # a field may be a keyword of Python: from_
-        fields[name] = Field(name, kind, parameter.default, meaning, tuple(rules))
-    return fields
+    fields = [
+        field_of(parameter.name, hints[parameter.name], parameter.default)
+        for parameter in inspect.signature(target).parameters.values()
+        if parameter.default is not inspect.Parameter.empty
+        # `Mask | None = None` is handed over by the caller too.
+        and not isinstance(hints.get(parameter.name), types.NoneType | types.UnionType)
+    ]
+    return {field.name: field for field in fields}
 
 
 Target = TypeVar("Target", bound=Callable[..., Any])

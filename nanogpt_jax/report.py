@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,32 +28,34 @@ class Report:
         self._every = run.plan.log.every_steps
         self._tokens_per_step = run.plan.tokens_per_step
         self._flops_per_token = run.flops_per_token
-        self._peak = costs.peak_flops(jax.devices())
+        self._peak_flops = costs.peak_flops(run.layout.devices)
         self._pending: tuple[int, StepSums] | None = None
-        self._read: list[StepSums] = []
+        self._read: list[Any] = []  # StepSums of floats
         self._seconds: list[float] = []
-        self._mark = time.perf_counter()
+        self._mark: float | None = None
 
     def __call__(self, step: int, sums: StepSums) -> None:
         """Takes the sums of the update that made state `step`, and reads the one before."""
-        self._read_pending()
+        self._read_pending(timed=True)
         self._pending = step, sums
 
     def flush(self) -> None:
-        """Reads what is pending; the time until the next update does not count."""
-        self._read_pending()
-        self._mark = math.nan
+        """Reads what is pending; the time from here to the next update does not count."""
+        # Nor does the time since the last call: where dispatch waits, that update was over by then.
+        self._read_pending(timed=False)
+        self._mark = None
 
-    def _read_pending(self) -> None:
-        if self._pending is None:
-            self._mark = time.perf_counter()
-            return
-        (step, sums), self._pending = self._pending, None
-        values = jax.tree.map(float, jax.device_get(sums))
+    def _read_pending(self, timed: bool) -> None:
+        """Reads the sums that are waiting; from call to call, that is the time of one update."""
+        pending, self._pending = self._pending, None
+        values: Any = None if pending is None else jax.tree.map(float, jax.device_get(pending[1]))
         now = time.perf_counter()
-        if not math.isnan(self._mark):
+        if timed and self._mark is not None:
             self._seconds.append(now - self._mark)
         self._mark = now
+        if pending is None:
+            return
+        step = pending[0]
         if not (math.isfinite(values.loss.nats) and math.isfinite(values.grad_norm)):
             raise NonFinite(
                 f"step {step}: loss {values.loss.nats}, gradient norm {values.grad_norm}; go on "
@@ -77,14 +80,16 @@ class Report:
         if self._seconds:
             seconds, seconds_se = _mean(self._seconds)
             rate = self._tokens_per_step / seconds
+            relative = seconds_se / seconds  # also that of what is divided by the time, nearly
             written |= {
                 "perf/step_ms": 1e3 * seconds,
                 "perf/step_ms_se": 1e3 * seconds_se,
                 "perf/tokens_per_sec": rate,
-                "perf/tokens_per_sec_se": rate * seconds_se / seconds,  # to first order
+                "perf/tokens_per_sec_se": rate * relative,
             }
-            if self._peak is not None:
-                written["perf/mfu"] = rate * self._flops_per_token / self._peak
+            if self._peak_flops is not None:
+                mfu = rate * self._flops_per_token / self._peak_flops
+                written |= {"perf/mfu": mfu, "perf/mfu_se": mfu * relative}
         self._writer.scalars(step, written)
         self._read.clear()
         self._seconds.clear()

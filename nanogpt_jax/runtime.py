@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import jax
 
 
 def describe_devices() -> str:
-    """The first line of a log: backend, devices, and how to choose others."""
+    """The first line of a log: backend, devices, and how to choose others; starts the backend."""
+    # So that it is the first: jax tells at length which backends it has looked for in vain.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     kinds = Counter(device.device_kind for device in jax.devices())
     devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     return (

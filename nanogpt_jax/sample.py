@@ -7,39 +7,31 @@ python -m nanogpt_jax.sample --workdir=DIR [--step=N|last|best] --prompt="..."
 from __future__ import annotations
 
 import sys
-
-from absl import flags
+from typing import Annotated
 
 from nanogpt_jax import cli, experiment
-from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.generate import Generator
+from nanogpt_jax.registry import non_negative
+from nanogpt_jax.sampling import Sampling
 
 
-def define_flags() -> None:
-    """The flags of this command."""
-    cli.define_run_flags()
-    cli.define_sampling_flags()
-    flags.DEFINE_string("prompt", "", "text to continue; empty = the start of a document")
-    flags.DEFINE_integer("max_tokens", 200, "tokens to generate at most", lower_bound=0)
-
-
-def main(words: list[str]) -> None:
+def main(
+    *,
+    workdir: cli.Workdir,
+    step: cli.Step = "last",
+    prompt: Annotated[str, "text to continue; empty = the start of a document"] = "",
+    max_tokens: Annotated[int, "tokens to generate at most", non_negative] = 200,
+    sampling: Sampling,
+) -> None:
     """Streams the prompt and its continuation."""
-    if words:
-        raise ConfigError(f"{words[0]!r} is not understood; give flags only")
     cli.quiet()
-    sampling = cli.sampling()
-    run = experiment.load(cli.workdir(), flags.FLAGS.step)
-    prompt = experiment.prompt_tokens(run, flags.FLAGS.prompt)
-    sys.stdout.write(flags.FLAGS.prompt)
+    run = experiment.load(workdir, step)
+    tokens = experiment.prompt_tokens(run, prompt)
     decoder = run.tokenizer.decoder()
     stream = Generator(run.model, run.shape.max_seq_len).stream(
-        run.params,
-        prompt,
-        sampling,
-        max_tokens=flags.FLAGS.max_tokens,
-        stop={run.tokenizer.bos_id},
+        run.params, tokens, sampling, max_tokens=max_tokens, stop={run.tokenizer.bos_id}
     )
+    sys.stdout.write(prompt)
     for drawn in stream:
         sys.stdout.write(decoder.push(drawn.token))
         sys.stdout.flush()
@@ -47,5 +39,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
     cli.run(main, __doc__)

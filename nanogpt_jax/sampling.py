@@ -17,7 +17,12 @@ import numpy as np
 
 from nanogpt_jax.functional import at_least_float32
 from nanogpt_jax.interface import Array
-from nanogpt_jax.registry import fraction, non_negative
+from nanogpt_jax.registry import Rule, fraction, non_negative
+
+below_2_32 = Rule("be below 2**32", lambda value: value < 2**32)
+
+# Divides logits of any model without overflow; colder than this is as good as 0.
+LEAST_TEMPERATURE = 1e-30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class Sampling:
     min_p: Annotated[
         float, "drop tokens less likely than this share of the likeliest", fraction
     ] = 0.0
-    seed: Annotated[int, "same seed, same text", non_negative] = 0
+    seed: Annotated[int, "same seed, same text", non_negative, below_2_32] = 0
 
 
 class Rows(NamedTuple):
@@ -65,7 +70,7 @@ def draw(logits_BV: Array, rows: Rows, index_B: Array) -> tuple[Array, Array]:
     likeliest token, of equals the one with the lowest id.
     """
     logits_BV = at_least_float32(logits_BV)
-    scaled_BV = logits_BV / jnp.where(rows.temperature_B == 0, 1.0, rows.temperature_B)[:, None]
+    scaled_BV = logits_BV / jnp.maximum(rows.temperature_B, LEAST_TEMPERATURE)[:, None]
     filtering = (rows.top_k_B > 0) | (rows.top_p_B < 1) | (rows.min_p_B > 0)
     kept_BV = jax.lax.cond(jnp.any(filtering), lambda z: _filter(z, rows), lambda z: z, scaled_BV)
 
@@ -74,8 +79,8 @@ def draw(logits_BV: Array, rows: Rows, index_B: Array) -> tuple[Array, Array]:
         return jax.random.gumbel(key, logits_BV.shape[1:], logits_BV.dtype)
 
     noisy_BV = kept_BV + jax.vmap(noise)(rows.seed_B, index_B)
-    greedy = rows.temperature_B == 0
-    token_B = jnp.where(greedy, jnp.argmax(logits_BV, axis=-1), jnp.argmax(noisy_BV, axis=-1))
+    greedy_B1 = (rows.temperature_B == 0)[:, None]
+    token_B = jnp.argmax(jnp.where(greedy_B1, logits_BV, noisy_BV), axis=-1).astype(jnp.int32)
     logprobs_BV = jax.nn.log_softmax(logits_BV)
     return token_B, jnp.take_along_axis(logprobs_BV, token_B[:, None], axis=1)[:, 0]
 

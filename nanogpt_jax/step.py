@@ -34,6 +34,7 @@ class Recipe(NamedTuple):
     switches: Mapping[str, Any] = {}  # of the optimizer, those that are not floats
     accumulate: int = 1
     dropout: bool = False
+    chunk_logits: int | None = None  # of the loss; None is the backend's best
 
 
 class StepSums(NamedTuple):
@@ -75,6 +76,7 @@ def loss_sums(
         batch.targets_BT,
         batch.weights_BT,
         vocab_size=recipe.vocab_size,
+        chunk_logits=recipe.chunk_logits,
     )
     return sum_rows(nats_B, jnp.sum(batch.weights_BT, axis=1))
 
@@ -99,7 +101,8 @@ def train_step(
         return sums, grads
 
     sums, grads = reduce(_accumulate(gradient, batch, recipe.accumulate))
-    grads = jax.tree.map(lambda grad: grad / jnp.maximum(sums.tokens, 1.0), grads)
+    tokens = jnp.where(sums.tokens > 0, sums.tokens, 1.0)  # a batch without any has no gradient
+    grads = jax.tree.map(lambda grad: grad / tokens, grads)
     norm = optax.tree.norm(grads)
     clip = hyper["clip_norm"]
     scale = jnp.where(clip > 0, jnp.minimum(1.0, clip / (norm + 1e-6)), 1.0)

@@ -1,26 +1,26 @@
 """The loop: update, evaluate, save, report; ends when the budget is spent or a signal asks for it.
 
-Everything it drives is handed over; it knows no file, no flag and no model. State N is the state
-after N updates, and the run never steps past its last save.
+Everything it drives is handed over; it knows no file format, no flag and no model. State N is the
+state after N updates, and the run never steps past its last save.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import jax
 from absl import logging
 
-from nanogpt_jax import checkpoint, metrics
-from nanogpt_jax.checkpoint import Checkpoints, Kind
+from nanogpt_jax import checkpoint, metrics, record
+from nanogpt_jax.checkpoint import Checkpoints, Kind, Sidecar
 from nanogpt_jax.config import flatten
 from nanogpt_jax.errors import Interrupted, Leak, Mismatch
-from nanogpt_jax.experiment import Plan, Run, assemble, load
+from nanogpt_jax.experiment import Plan, Run, assemble
 from nanogpt_jax.interrupt import Interrupt
 from nanogpt_jax.report import Report
 from nanogpt_jax.runtime import describe_devices
@@ -31,81 +31,79 @@ from nanogpt_jax.step import train_step
 LEAK_ERRORS = 4.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What becomes of a run that the directory already holds; by default it goes on.
+
+    `fresh` removes it first; `require_checkpoint` refuses to start from nothing.
+    """
+
+    fresh: bool = False
+    require_checkpoint: bool = False
+
+
+GO_ON = Start()
+
+
 def train(
-    plan: Plan,
-    workdir: Path,
-    *,
-    overrides: list[str],
-    fresh: bool = False,
-    require_checkpoint: bool = False,
+    plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]] = (), start: Start = GO_ON
 ) -> str:
     """Trains `plan` in `workdir`, from its last full checkpoint if it has one.
 
-    Returns a sample of the trained model. `fresh` removes what the directory holds of a run
-    before; `require_checkpoint` refuses to start from nothing. Raises Interrupted once a signal
-    has ended the run and its last finished step is saved.
+    Returns a sample of the trained model. `overrides` is what was typed, for the record. Raises
+    Interrupted once a signal has ended the run and its last finished step is saved.
     """
     with Interrupt() as interrupt, checkpoint.lock_run(workdir):
-        if fresh:
+        if start.fresh:
             _clear(workdir)
-        if require_checkpoint:
-            checkpoint.choose(workdir, "last", full=True)
+        restored = _newest(workdir, start.require_checkpoint)
         with metrics.log_to_file(workdir / "train.log"):
             logging.info("%s", describe_devices())
             run = assemble(plan, workdir, overrides)
-            start, state = _start(run, workdir)
-            run.record.save(workdir)
-            run.tokenizer.save(workdir / "tokenizer.json")
-            _announce(run, start or 0)
-            return _loop(run, workdir, interrupt, start, state)
-
-
-def _clear(workdir: Path) -> None:
-    """Removes what a run before has written, and nothing else."""
-    for name in ("checkpoints", "tensorboard"):
-        shutil.rmtree(workdir / name, ignore_errors=True)
-    for name in ("run.json", "tokenizer.json", "metrics.jsonl"):
-        (workdir / name).unlink(missing_ok=True)
+            state = _restore(run, workdir, restored) if restored else _create(run)
+            if restored is None or restored.step < plan.steps:
+                run.record.save(workdir)
+                run.tokenizer.save(workdir / "tokenizer.json")
+            _announce(run, restored)
+            return _loop(run, workdir, interrupt, restored, state)
 
 
 def _loop(
-    run: Run, workdir: Path, interrupt: Interrupt, restored: int | None, state: TrainState
+    run: Run, workdir: Path, interrupt: Interrupt, restored: Sidecar | None, state: TrainState
 ) -> str:
-    """Updates `state` until the budget is spent; `restored` is the step it was read from."""
-    plan, start = run.plan, restored or 0
-    clock = Budget(plan, start)
+    """Updates `state` until the budget is spent, and returns a sample of the last."""
+    plan, first = run.plan, restored.step if restored else 0
+    budget = Budget(plan.steps, plan.train.max_seconds, first)
     milestones = _milestones(run)
-    writers = metrics.open_writers(
-        workdir,
-        start_step=start,
-        total_steps=None if plan.train.max_seconds else plan.steps,
-        tracker=plan.log.tracker,
-        fraction=clock.spent if plan.train.max_seconds else None,
-    )
-    text = ""
-    with writers as writer, _open_checkpoints(run, workdir, milestones) as checkpoints:
-        writer.config(flatten(plan.config))
+    update = run.layout.compile_step(functools.partial(train_step, run.recipe))
+    sample = ""
+    with (
+        run.batches as batches,
+        _open_writers(run, workdir, first, budget) as writer,
+        _open_checkpoints(run, workdir, milestones) as checkpoints,
+    ):
+        writer.config(flatten(run.record.config))
         report = Report(writer, run)
-        update = run.layout.compile_step(functools.partial(train_step, run.recipe))
-        for step in itertools.count(start):
+        for step in itertools.count(first):
             stopping = interrupt.requested  # read once: a signal between two reads would be lost
-            last = stopping or clock.spent(step) >= 1
+            last = stopping or budget.spent(step) >= 1
             evaluating = _due(step, plan.eval.every_steps, last) and not stopping
             kind = _kind_of_save(step, plan.checkpoint.every_steps, last, milestones)
-            if step == restored:  # the run that wrote a state has evaluated and saved it
-                evaluating, kind = last and not stopping, None
+            if restored and step == restored.step:
+                # Whoever wrote a state has saved it, and evaluated it but for a signal.
+                evaluating, kind = evaluating and (last or restored.interrupted), None
             if evaluating or kind:
                 report.flush()  # no update unread
                 plain, values = run.layout.plain(state), {}
                 if evaluating:
-                    values, text = run.evaluator(plain.params)
+                    values, sample = run.evaluator(plain.params)
                     writer.scalars(step, values)
-                    writer.text(step, "sample", text)
+                    writer.text(step, "sample", sample)
                 if kind:
                     checkpoints.save(
                         step,
                         plain,
-                        run.batches.state(),
+                        batches.state(),
                         kind=kind,
                         tokens_seen=step * plan.tokens_per_step,
                         metrics=values,
@@ -114,22 +112,22 @@ def _loop(
                 refuse_leak(values)
             if last:
                 break
-            state, sums = update(state, run.layout.place_batch(next(run.batches)), run.hyper)
+            state, sums = update(state, run.layout.place_batch(next(batches)), run.hyper)
             report(step + 1, sums)  # reads the update before while this one runs
             checkpoints.check()
     if stopping:
         raise Interrupted(f"interrupted and saved at step {step}; the same command goes on there")
-    return text
+    return sample
 
 
 class Budget:
-    """How much of `train.steps`, `train.max_tokens` and `train.max_seconds` is used up."""
+    """How much of the steps, and of the seconds from now on, is used up; 0 seconds: no limit."""
 
-    def __init__(self, plan: Plan, step: int):
-        self._steps = plan.steps
-        self._seconds = plan.train.max_seconds
-        self._began = time.monotonic()
+    def __init__(self, steps: int, seconds: float, step: int):
+        self._steps = steps
+        self._seconds = seconds
         self._step = step
+        self._began = time.monotonic()
 
     def spent(self, step: int | None = None) -> float:
         """The share of the budget that is used up at `step`, or at the step last asked about."""
@@ -145,7 +143,7 @@ def _due(step: int, every: int, last: bool) -> bool:
 
 
 def _kind_of_save(step: int, every: int, last: bool, milestones: Collection[int]) -> Kind | None:
-    """What is saved at `step`, if anything; state 0 can be made again, so it is never full."""
+    """What is saved at `step`, if anything; state 0 can be made again, so it is rarely full."""
     if last:
         return "final"
     if step and _due(step, every, last):
@@ -158,6 +156,17 @@ def _milestones(run: Run) -> tuple[int, ...]:
     return checkpoint.milestone_steps(total_steps, run.plan.checkpoint.milestones)
 
 
+def _open_writers(run: Run, workdir: Path, first: int, budget: Budget) -> metrics.Writers:
+    timed = run.plan.train.max_seconds > 0
+    return metrics.open_writers(
+        workdir,
+        start_step=first,
+        total_steps=None if timed else run.plan.steps,
+        tracker=run.plan.log.tracker,
+        fraction=budget.spent if timed else None,
+    )
+
+
 def _open_checkpoints(run: Run, workdir: Path, milestones: Collection[int]) -> Checkpoints:
     return Checkpoints(
         workdir,
@@ -168,55 +177,79 @@ def _open_checkpoints(run: Run, workdir: Path, milestones: Collection[int]) -> C
     )
 
 
-def _start(run: Run, workdir: Path) -> tuple[int | None, TrainState]:
-    """The step that was restored, if one was, and the state to go on from."""
-    held = [one.step for one in checkpoint.read_sidecars(workdir) if one.full]
-    if not held:
-        state = run.layout.create(run.create, run.hyper, run.key)
-        return None, _with_given_params(run, state) if run.plan.init.from_ else state
+def _clear(workdir: Path) -> None:
+    """Removes what a run before has written, and nothing else."""
+    names = ("checkpoints", "tensorboard", "tracker_id", "metrics.jsonl", "train.log")
+    for name in (*names, "tokenizer.json", "run.json"):
+        path = workdir / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _newest(workdir: Path, required: bool) -> Sidecar | None:
+    """The checkpoint to go on from, if there is one; NoCheckpoint when one is `required`."""
+    if required:
+        checkpoint.choose(workdir, "last", full=True)
+    step = checkpoint.newest_full_step(workdir)
+    if step is None:
+        return None
+    record.read(workdir)  # without the record of its run, a checkpoint could be of any
+    return checkpoint.read_sidecar(workdir, step)
+
+
+def _restore(run: Run, workdir: Path, restored: Sidecar) -> TrainState:
+    """The state that was saved, with the batches where it left them."""
     with _open_checkpoints(run, workdir, ()) as checkpoints:
         abstract = run.layout.abstract(run.create, run.hyper, run.key)
-        state, position = checkpoints.restore(held[-1], abstract)
+        state, position = checkpoints.restore(restored.step, abstract)
     run.batches.restore(position)
-    logging.info("resuming from step %d", held[-1])
-    return held[-1], run.layout.place(state)
+    return run.layout.place(state)
 
 
-def _with_given_params(run: Run, state: TrainState) -> TrainState:
-    """`state` with the parameters of the run that `init.from` names."""
-    source = load(Path(run.plan.init.from_).expanduser().resolve())
-    if (source.shape, source.tokenizer.sha256) != (run.shape, run.tokenizer.sha256):
+def _create(run: Run) -> TrainState:
+    """State 0; its parameters are those of the run that `init.from` names, if it names one."""
+    state = run.layout.create(run.create, run.hyper, run.key)
+    if not run.plan.init.from_:
+        return state
+    source = Path(run.plan.init.from_).expanduser().resolve()
+    if (found := record.read(source).tokenizer["sha256"]) != run.tokenizer.sha256:
         raise Mismatch(
-            f"init.from={run.plan.init.from_}: that run has another model or tokenizer "
-            f"({source.shape}); found here: {run.shape}; set tokenizer.path to its tokenizer.json"
+            f"init.from={run.plan.init.from_}: that run has another tokenizer ({found[:12]}, here "
+            f"{run.tokenizer.sha256[:12]}); set tokenizer.path to its tokenizer.json"
         )
-    plain = run.layout.plain(state)
-    placed = jax.tree.map(
-        lambda new, old: jax.device_put(new, old.sharding), source.params, plain.params
-    )
-    return run.layout.place(plain._replace(params=placed))
+    abstract = run.layout.abstract(run.create, run.hyper, run.key).params
+    params = checkpoint.load_params(source, checkpoint.choose(source, "last"), abstract)
+    return run.layout.place(run.layout.plain(state)._replace(params=params))
 
 
-def _announce(run: Run, start: int) -> None:
-    plan = run.plan
+def _announce(run: Run, restored: Sidecar | None) -> None:
+    plan, step = run.plan, restored.step if restored else 0
     logging.info(
-        "%s: %s parameters; %d %s tokens in the vocabulary, %s in the training part; "
-        "%s a step; steps %d to %d",
+        "%s: %s parameters; %d %s tokens in the vocabulary, %s in the training part; %s a step",
         run.shape.name,
         f"{run.record.parameters:,}",
         run.tokenizer.vocab_size,
         run.tokenizer.kind,
         f"{len(run.store.train.ids):,}",
         f"{plan.tokens_per_step:,}",
-        start,
-        plan.steps,
     )
+    if restored and step >= plan.steps:
+        logging.info(
+            "nothing to train: the run stands at step %d of %d; raise train.steps to go on",
+            step,
+            plan.steps,
+        )
+    else:
+        start = "resuming from" if restored else "starting at"
+        logging.info("%s step %d of %d", start, step, plan.steps)
 
 
 def refuse_leak(values: Mapping[str, float]) -> None:
     """Raises Leak when a loss lies below what any honest model can reach."""
     excess, error = values.get("val/excess_nats", 0.0), values.get("val/excess_nats_se", 0.0)
-    if excess < -LEAK_ERRORS * error:
+    if excess < -LEAK_ERRORS * error < 0:  # of one story the error is not known
         raise Leak(
             f"the held-out loss is {-excess:.4f} nats per character below the entropy of the "
             f"corpus (standard error {error:.4f}): the model sees what it should predict; check "

@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM, in real processes where one has to die."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from nanogpt_jax.errors import ExitCode
-from nanogpt_jax.interrupt import Interrupt
+from nanogpt_jax.interrupt import Interrupt, answer
 
 SAVING_RUN = """
 import hashlib, sys, time
@@ -56,14 +57,14 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return codes
 
 
-def after_signals(count: int, *readings_seconds: float) -> Interrupt:
-    """An Interrupt that has met `count` signals; its clock read these, two for each it answered."""
+def answer_signals(count: int, *readings_seconds: float) -> None:
+    """Answers `count` signals by a clock that reads these, two for each that is no echo.
+
+    The bytes are those that Python writes when a signal arrives: no process, no thread, no time.
+    """
     clock = iter(readings_seconds)
-    with Interrupt(clock=lambda: next(clock)) as stop:
-        for _ in range(count):
-            signal.raise_signal(signal.SIGTERM)
+    answer(io.BytesIO(bytes([signal.SIGTERM] * count)), lambda: next(clock))
     assert next(clock, None) is None, "every reading was wanted"
-    return stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -101,7 +102,7 @@ def test_a_second_signal_aborts_only_within_two_seconds(
     seconds: float, exits: list[int], deaths: list[int]
 ) -> None:
     second = 100.0 + seconds
-    assert after_signals(2, 100.0, 100.0, second, second).requested
+    answer_signals(2, 100.0, 100.0, second, second)
     assert deaths == exits
 
 
@@ -109,14 +110,14 @@ def test_a_second_signal_aborts_only_within_two_seconds(
 def test_a_late_signal_counts_as_a_first_one_again(
     third: float, exits: list[int], deaths: list[int]
 ) -> None:
-    after_signals(3, 100.0, 100.0, 103.0, 103.0, third, third)
+    answer_signals(3, 100.0, 100.0, 103.0, 103.0, third, third)
     assert deaths == exits
 
 
 def test_the_echoes_of_a_signal_are_not_second_ones(deaths: list[int]) -> None:
-    after_signals(3, 100.0, 100.0, 100.01, 100.02)
+    answer_signals(3, 100.0, 100.0, 100.01, 100.02)
     assert deaths == []
-    after_signals(3, 100.0, 100.0, 100.01, 101.0, 101.0)
+    answer_signals(3, 100.0, 100.0, 100.01, 101.0, 101.0)
     assert deaths == [ExitCode.ABORTED], "an echo does not use up the second one"
 
 

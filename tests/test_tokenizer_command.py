@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt_jax import tokenization
-from nanogpt_jax.errors import ExitCode
+from nanogpt_jax import cli, tokenization
+from nanogpt_jax.data.sources import bundled
+from nanogpt_jax.errors import ConfigError, DataError, ExitCode
+from nanogpt_jax.tokenizer import COMMANDS, read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -47,34 +49,52 @@ def test_it_writes_the_same_file_whatever_the_hash_seed(corpus: Path):
 
 def test_it_trains_the_other_kind(corpus: Path):
     output = corpus.parent / "char.json"
-    ended = run(
-        "train", "--kind=char", f"--corpus={corpus}", "--vocab_size=1", f"--output={output}"
-    )
-    assert ended.returncode == 0
+    flags = ["--kind=char", f"--corpus={corpus}", "--vocab_size=1", f"--output={output}"]
+    cli.bind(COMMANDS, ["train", *flags])()
     assert tokenization.load(output).kind == "char"
 
 
+def test_it_learns_from_any_source_of_data(corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bundled, "_tell", lambda stories, seed: (["abba", "cab"], [1.0, 1.0]))
+    assert list(read("bundled:tales")) == ["abba", "cab"]
+    text = corpus.read_bytes().decode()
+    assert list(read(f"text:{corpus}")) == list(read(str(corpus))) == [text]
+
+
 @pytest.mark.parametrize(
-    "arguments, reason",
+    "arguments, reasons",
     [
-        (["train", "--corpsu=x"], "'corpsu'"),
-        (["train", "--corpus={corpus}"], "--vocab_size"),
-        (["train", "--corpus={corpus}", "--vocab_size=many", "--output={out}"], "many"),
-        (["train", "--corpus={corpus}", "--vocab_size=256", "--output={out}"], "at least 257"),
-        (["train", "--corpus={out}", "--vocab_size=300", "--output={out}"], "No such file"),
-        (["train", "--corpus={empty}", "--vocab_size=300", "--output={out}"], "is empty"),
-        (["--corpus={corpus}", "--vocab_size=300", "--output={out}"], "`train`"),
+        (["train", "--corpsu=x"], ["'--corpus'", "--corpus", "--vocab_size", "--output"]),
+        (["train", "--corpus={corpus}", "--output={out}"], ["--vocab_size needs a value"]),
+        (["train", "--corpus={corpus}", "--vocab_size=many", "--output={out}"], ["many"]),
+        (["train", "--corpus={corpus}", "--vocab_size=256", "--output={out}"], ["at least 257"]),
+        (
+            ["train", "--corpus={corpus}", "--vocab_size=300", "--output={out}", "--kind=bp"],
+            ["did you mean 'bpe'?"],
+        ),
+        (["trian"], ["did you mean 'train'?"]),
+        (["--corpus={corpus}", "--vocab_size=300", "--output={out}"], ["known: train"]),
     ],
 )
-def test_a_wrong_command_line_ends_with_one_line_and_code_2(
-    arguments: list[str], reason: str, corpus: Path
+def test_a_wrong_command_line_is_told_whole_before_a_file_is_read(
+    arguments: list[str], reasons: list[str], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    output, empty = corpus.parent / "tokenizer.json", corpus.parent / "empty.txt"
-    empty.touch()
-    ended = run(*(each.format(corpus=corpus, out=output, empty=empty) for each in arguments))
-    assert ended.returncode == ExitCode.USAGE
-    assert reason in ended.stderr and ended.stderr.count("\n") == 1
-    assert ended.stdout == "" and not output.exists()
+    monkeypatch.setattr("nanogpt_jax.tokenizer.read", None)
+    output = corpus.parent / "tokenizer.json"
+    with pytest.raises(ConfigError) as told:
+        cli.bind(COMMANDS, [each.format(corpus=corpus, out=output) for each in arguments])()
+    for line, reason in zip(told.value.problems, reasons, strict=True):
+        assert reason in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name, reason", [("missing", "No such file"), ("empty", "no text in it")])
+def test_a_corpus_that_is_no_text_is_a_failure_in_one_line(name: str, reason: str, corpus: Path):
+    (corpus.parent / "empty").touch()
+    flags = [f"--corpus={corpus.parent / name}", "--vocab_size=300", f"--output={corpus}.json"]
+    with pytest.raises(DataError, match=reason) as told:
+        cli.bind(COMMANDS, ["train", *flags])()
+    assert "\n" not in str(told.value) and not Path(f"{corpus}.json").exists()
 
 
 def test_a_file_that_cannot_be_written_is_a_failure_in_one_line(corpus: Path):

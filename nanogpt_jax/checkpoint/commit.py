@@ -31,13 +31,21 @@ def path_of(directory: Path, step: int) -> Path:
 
 def list_steps(directory: Path) -> list[int]:
     """The steps of the complete checkpoints of a run directory, oldest first."""
-    root = root_of(directory)
-    return sorted(int(entry.name) for entry in _entries(root) if _is_complete(entry))
+    return sorted(int(entry.name) for entry in _steps(directory) if _is_complete(entry))
 
 
-def _is_complete(path: Path) -> bool:
-    named = re.fullmatch("0|[1-9][0-9]*", path.name) is not None
-    return named and not path.is_symlink() and (path / SIDECAR).is_file()
+def list_incomplete(directory: Path) -> list[int]:
+    """The steps of the folders that are named like a checkpoint and are none, oldest first."""
+    return sorted(int(entry.name) for entry in _steps(directory) if not _is_complete(entry))
+
+
+def _steps(directory: Path) -> list[Path]:
+    entries = _entries(root_of(directory))
+    return [entry for entry in entries if re.fullmatch("0|[1-9][0-9]*", entry.name)]
+
+
+def _is_complete(step: Path) -> bool:
+    return not step.is_symlink() and (step / SIDECAR).is_file()
 
 
 def _entries(root: Path) -> list[Path]:

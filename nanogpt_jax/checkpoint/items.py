@@ -45,6 +45,9 @@ def write(path: Path, trees: Mapping[str, Any], data: Mapping[str, Any] | None) 
         items[_DATA] = ocp.args.JsonSave(dict(data))
     with _orbax(ocp.CompositeCheckpointHandler) as checkpointer:
         checkpointer.save(path, args=ocp.args.Composite(**items))
+    # Orbax's mark names the folder it wrote to, with the path of this machine; ours is the sidecar.
+    for mark in list(path.rglob("commit_success.txt")):
+        mark.unlink()
 
 
 def read(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanogpt_jax import errors
 from nanogpt_jax.checkpoint import items
-from nanogpt_jax.checkpoint.commit import SIDECAR, list_steps, path_of, root_of
+from nanogpt_jax.checkpoint.commit import SIDECAR, list_incomplete, list_steps, path_of, root_of
 from nanogpt_jax.checkpoint.retention import best
 from nanogpt_jax.checkpoint.sidecar import Sidecar, parse
 from nanogpt_jax.interface import Params
@@ -50,9 +50,19 @@ def _read(directory: Path, step: int) -> Sidecar:
 
 
 def newest_full_step(directory: Path) -> int | None:
-    """The step that training goes on from, or None; a damaged sidecar is an error, never None."""
-    newest_first = reversed(list_steps(directory))
-    return next((step for step in newest_first if read_sidecar(directory, step).full), None)
+    """The step that training goes on from, or None before the first full save.
+
+    What might be a full checkpoint and cannot be read is errors.NoCheckpoint, never None.
+    """
+    for step in reversed(list_steps(directory)):
+        if read_sidecar(directory, step).full:
+            return step
+    if incomplete := list_incomplete(directory):
+        raise errors.NoCheckpoint(
+            f"{root_of(directory)} has no usable checkpoint: {', '.join(map(str, incomplete))} "
+            f"lacks its {SIDECAR}; put that back, or start over with --fresh"
+        )
+    return None
 
 
 def choose(directory: Path, which: str, *, full: bool = False) -> int:

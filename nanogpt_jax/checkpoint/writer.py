@@ -92,7 +92,11 @@ class Checkpoints:
             json.dumps(as_json(sidecar), indent=2, allow_nan=False),
         )
         listed = reader.read_sidecars(self._directory)
-        for step in retention.prunable(listed, self._keep, self._milestone_steps):
+        # A process that was killed may have been ahead of the full save that this one went on from.
+        ahead = [one.step for one in listed if one.step > sidecar.step]
+        listed = [one for one in listed if one.step <= sidecar.step]
+        gone = retention.prunable(listed, self._keep, self._milestone_steps)
+        for step in [*ahead, *gone]:
             commit.withdraw(self._directory, step)
         commit.remove_leftovers(self._directory)
 

@@ -1,9 +1,17 @@
-"""A corpus before it becomes tokens: where it came from, its documents, what is known about it."""
+"""A corpus before it becomes tokens: where it came from, its documents, what is known about it.
+
+Values that the sources make and the store reads; nothing here opens a file of a corpus.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.resources
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from types import ModuleType
 from typing import NamedTuple
 
 
@@ -33,9 +41,9 @@ class Truth:
 class Corpus:
     """A source, opened but not necessarily read.
 
-    `fingerprint` changes exactly when the content does; `identity` names the source without any
-    absolute path. `read(val_fraction, split)` returns the two parts, the last share held out.
-    `running` is one text without documents of its own, to be read as a stream.
+    `fingerprint` changes when the content does; `identity` names the source without any absolute
+    path. `read(val_fraction)` gives the two parts, the last share held out. `running` is one text
+    without documents of its own, to be read as a stream: one entry in `texts`.
     """
 
     identity: str
@@ -45,6 +53,19 @@ class Corpus:
     truth: Truth | None = None
 
 
-def tail(count: int, fraction: float) -> int:
-    """How many of `count` are trained on when the last `fraction` is held out."""
-    return count - int(count * fraction)
+def split_at(count: int, val_fraction: float) -> int:
+    """Where the held-out part of `count` things begins: the training part is rounded down.
+
+    Exact in decimals, because 100 * (1 - 0.9) is less than 10 in binary.
+    """
+    return math.floor(count * (1 - Fraction(str(val_fraction))))
+
+
+def code_digest(package: ModuleType) -> str:
+    """A hash that changes with any line of the package's own Python files."""
+    digest = hashlib.sha256()
+    files = importlib.resources.files(package).iterdir()
+    for file in sorted(files, key=lambda file: file.name):
+        if file.name.endswith(".py"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()

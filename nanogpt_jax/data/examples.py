@@ -26,20 +26,20 @@ class Examples(Protocol):
 class Windows:
     """Windows of running text; with documents inside, attention stays within each of them.
 
-    `stride` 1 offers every window, `stride` = `length` those that tile the text.
+    `stride` 1 offers every window, `stride` = `length` those that tile the text. Segment 0 is the
+    rest of a document that began before the window.
     """
 
     def __init__(self, tokens: Tokens, length: int, stride: int, bos_id: int | None):
         self._ids = tokens.ids
-        self._length = length
+        self._offsets_T = np.arange(length + 1)
         self._stride = stride
         self._bos_id = bos_id
         self.count = max((len(tokens.ids) - length - 1) // stride + 1, 0)
 
     def build(self, index_B: np.ndarray) -> Batch:
         """Windows that start at `index_B` times the stride."""
-        offsets_T = np.arange(self._length + 1)
-        rows = self._ids[index_B[:, None] * self._stride + offsets_T].astype(np.int32)
+        rows = self._ids[index_B[:, None] * self._stride + self._offsets_T].astype(np.int32)
         inputs, targets = rows[:, :-1], rows[:, 1:]
         segments = None
         if self._bos_id is not None:
@@ -54,19 +54,16 @@ class Rows:
     """
 
     def __init__(self, tokens: Tokens, length: int, bos_id: int):
-        self._tokens = tokens
-        self._length = length
+        self._ids = tokens.ids
+        self._starts = tokens.starts
+        self._offsets_T = np.arange(length + 1)
         self._bos_id = bos_id
         self.count = tokens.documents
 
     def build(self, index_B: np.ndarray) -> Batch:
         """The documents `index_B`."""
-        T = self._length
-        rows = np.full((len(index_B), T + 1), self._bos_id, np.int32)
-        weights = np.zeros((len(index_B), T), np.float32)
-        for row, index in enumerate(index_B):
-            start, end = self._tokens.starts[index : index + 2]
-            size = min(end - start, T + 1)
-            rows[row, :size] = self._tokens.ids[start : start + size]
-            weights[row, : min(end - start, T)] = 1.0
-        return Batch(rows[:, :-1], rows[:, 1:], weights)
+        start_B, end_B = self._starts[index_B], self._starts[index_B + 1]
+        places = start_B[:, None] + self._offsets_T
+        inside = places < end_B[:, None]
+        rows = np.where(inside, self._ids.take(places, mode="clip"), self._bos_id).astype(np.int32)
+        return Batch(rows[:, :-1], rows[:, 1:], inside[:, :-1].astype(np.float32))

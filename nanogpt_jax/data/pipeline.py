@@ -6,8 +6,10 @@ again. Nothing here knows a device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Self
 
 import grain
 import numpy as np
@@ -19,13 +21,19 @@ from nanogpt_jax.interface import Batch
 
 Window = Literal["random", "sequential", "shuffled"]
 
+# How much held-out text a sample of running text continues.
+PROMPT_TOKENS = 16
+
 
 class Batches:
-    """An endless iterator over batches that can say where it stands and go there."""
+    """An endless iterator over batches that can say where it stands and go there.
 
-    def __init__(self, dataset: grain.MapDataset, prefetch: int):
+    With `prefetch`, a thread makes so many batches ahead, until the iterator is closed or dropped.
+    """
+
+    def __init__(self, dataset: grain.MapDataset[Batch], prefetch: int):
         self._dataset = dataset
-        # One thread is enough for memory-mapped windows, and keeps the batches in order.
+        # One thread is enough for memory-mapped windows.
         options = grain.ReadOptions(
             num_threads=1 if prefetch else 0, prefetch_buffer_size=max(prefetch, 1)
         )
@@ -39,7 +47,15 @@ class Batches:
 
     def __getitem__(self, number: int) -> Batch:
         """Batch `number`, wherever the iterator stands."""
-        return self._dataset[number]
+        batch = self._dataset[number]
+        assert batch is not None  # a dataset with a filter could skip one
+        return batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._iterator.close()
 
     def state(self) -> dict[str, Any]:
         """The position, for a checkpoint: JSON values."""
@@ -69,35 +85,48 @@ def train_batches(
     else:
         examples = Windows(tokens, length, 1 if window == "random" else length, inner_bos)
     if examples.count == 0:
+        required = "1 document" if form == "documents" else f"{length + 1} tokens"
         raise DataError(
-            f"the training part has {len(tokens.ids)} tokens in {tokens.documents} documents; at "
-            f"least {length + 1} tokens are needed for train.seq_len={length}: use a longer text, "
+            f"the training part has {len(tokens.ids)} tokens in {tokens.documents} documents, at "
+            f"least {required} are needed for train.seq_len={length}: use a longer text, "
             "a shorter train.seq_len or a smaller data.val_fraction"
         )
-    return Batches(_order(examples, window, batch_size, seed), prefetch)
+    choose = _order(examples.count, window, batch_size, seed)
+    numbers = grain.MapDataset.range(sys.maxsize)
+    return Batches(numbers.map(lambda number: examples.build(choose(number))), prefetch)
 
 
-def _order(examples: Examples, window: Window, batch_size: int, seed: int) -> grain.MapDataset:
-    """Batches of examples in the order of `window`, repeated without end."""
-    indices = grain.MapDataset.range(examples.count).seed(seed)
-    if window == "shuffled":
-        indices = indices.shuffle()
-    indices = indices.repeat()
-    if window == "random":
-        count = examples.count
+def _order(count: int, window: Window, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+    """The function from a batch's number to the examples it holds, without end.
 
-        def draw(_: int, rng: np.random.Generator) -> np.int64:
-            return rng.integers(count)
+    `sequential` takes all in order and begins again, `shuffled` takes all in an order of its own
+    every time, `random` draws with replacement. (Grain's shuffle of few examples takes
+    milliseconds for each, its random map a generator for each: here a batch is one operation.)
+    """
 
-        indices = indices.random_map(draw)
-    return indices.batch(batch_size, batch_fn=np.asarray).map(examples.build)
+    @functools.lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
+    def permute(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(count)
+
+    def draw(number: int) -> np.ndarray:
+        return np.random.default_rng((seed, number)).integers(count, size=batch_size)
+
+    def walk(number: int) -> np.ndarray:
+        epochs, places = np.divmod(number * batch_size + np.arange(batch_size), count)
+        if window == "sequential":
+            return places
+        return np.array(
+            [permute(epoch)[place] for epoch, place in zip(epochs, places, strict=True)]
+        )
+
+    return draw if window == "random" else walk
 
 
 class HeldOut:
     """The same held-out batches at every evaluation, and what is known of their rows.
 
-    Whole documents where their probability is known or training is on documents, else windows
-    that tile the held-out text. The last batch is filled up with rows of weight 0.
+    Documents, one a row, where their probability is known or training is on documents, else
+    windows that tile the held-out text. The last batch is filled up with rows of weight 0.
     """
 
     def __init__(
@@ -121,7 +150,8 @@ class HeldOut:
         self.characters = tokens.characters[: self.rows] if documents else np.zeros(self.rows)
         self.whole = documents and bool(np.all(np.diff(tokens.starts)[: self.rows] <= self.length))
         # Where a sample starts: a document's beginning, or the first held-out words.
-        self.prompt = [bos_id] if not store.running else tokens.ids[: min(16, length)].tolist()
+        opening = min(PROMPT_TOKENS, self.length)
+        self.prompt = tokens.ids[:opening].tolist() if store.running else [bos_id]
         self.batches = [
             _fill(examples.build(np.arange(first, min(first + batch_size, self.rows))), batch_size)
             for first in range(0, self.rows, batch_size)

@@ -1,27 +1,38 @@
 """Tokens of a corpus, encoded once: memory-mapped arrays in a cache shared between runs.
 
-The key is what decides the tokens: corpus fingerprint, tokenizer hash, split and form. A folder is
-written under a temporary name and renamed, so a reader sees all of it or nothing.
+A tokenizer that is learned from a corpus is kept beside them. The key is what decides the content:
+fingerprints, tokenizer hash, split and form. Everything is written under a temporary name and
+renamed, so a reader sees all of it or nothing. Nothing is ever removed: the cache may be deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import itertools
 import json
 import os
+import re
 import shutil
-import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
-from nanogpt_jax.data.corpus import Corpus, Documents
+from nanogpt_jax import tokenization
+from nanogpt_jax.data.corpus import Corpus, Documents, Parts, code_digest
 from nanogpt_jax.tokenization import Tokenizer
 
-FORMAT = 1
-# Documents handed to the tokenizer at once: enough to use its threads, little memory.
-ENCODE_DOCUMENTS = 4096
+FORMAT = 2
+# Texts handed to the tokenizer at once: enough for its threads, little memory.
+ENCODED_AT_ONCE = 512
+# Running text is encoded in pieces of about so many characters, for the same two reasons.
+PIECE_CHARACTERS = 2**14
+# Where a piece may end: no tokenizer worth using merges across, and a test holds ours to it.
+LINE_END = re.compile(r"\n(?=\S)")
 
 
 class Tokens(NamedTuple):
@@ -55,20 +66,40 @@ class Store(NamedTuple):
 def cache_directory() -> Path:
     """`NANOGPT_CACHE`, else nanogpt_jax in the user's cache folder."""
     if given := os.environ.get("NANOGPT_CACHE"):
-        return Path(given)
+        return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "nanogpt_jax"
 
 
+def open_tokenizer(corpus: Corpus, kind: str, vocab_size: int, val_fraction: float) -> Tokenizer:
+    """The tokenizer of `kind` learned from `corpus`, from the cache or learned into it."""
+    code = (code_digest(tokenization), importlib.metadata.version("tokenizers"))
+    name = _key(code, corpus.fingerprint, kind, vocab_size, val_fraction, corpus.running)
+    path = cache_directory() / "tokenizers" / f"{name}.json"
+    if path.is_file():
+        tokenizer, how = tokenization.load(path), "as learned before"
+    else:
+        train, val = corpus.read(val_fraction)
+        # An alphabet is no secret of the held-out part; merges are learned without it.
+        texts = itertools.chain(train.texts, val.texts if kind == "char" else ())
+        tokenizer, how = tokenization.train(kind, texts, vocab_size), "learned now"
+        tokenizer.save(path)
+    logging.info("tokenizer of %s, %s: %s", corpus.identity, how, tokenizer.describe())
+    return tokenizer
+
+
 def open_store(corpus: Corpus, tokenizer: Tokenizer, val_fraction: float) -> Store:
     """The tokens of `corpus`, from the cache or encoded into it."""
-    key = (FORMAT, corpus.fingerprint, tokenizer.sha256, val_fraction, corpus.running)
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    name = _key(FORMAT, corpus.fingerprint, tokenizer.sha256, val_fraction, corpus.running)
     directory = cache_directory() / "tokens" / name
     if not directory.is_dir():
         _write(directory, corpus, tokenizer, val_fraction)
-    train, val = (_open(directory / part) for part in ("train", "val"))
+    train, val = (_open(directory / part) for part in Parts._fields)
     return Store(train, val, corpus.running)
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _open(directory: Path) -> Tokens:
@@ -76,13 +107,15 @@ def _open(directory: Path) -> Tokens:
 
 
 def _write(directory: Path, corpus: Corpus, tokenizer: Tokenizer, val_fraction: float) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=directory.parent))
+    temporary = directory.with_name(f".{uuid.uuid4().hex}")
     try:
-        for name, part in zip(("train", "val"), corpus.read(val_fraction), strict=True):
-            (temporary / name).mkdir()
+        for name, part in corpus.read(val_fraction)._asdict().items():
+            (temporary / name).mkdir(parents=True)
             for field, array in _encode(part, tokenizer, corpus.running)._asdict().items():
-                np.save(temporary / name / f"{field}.npy", array)
+                with open(temporary / name / f"{field}.npy", "wb") as file:
+                    np.save(file, array)
+                    file.flush()
+                    os.fsync(file.fileno())  # else a power cut leaves the name on empty files
         try:
             temporary.rename(directory)
         except OSError:
@@ -95,17 +128,27 @@ def _write(directory: Path, corpus: Corpus, tokenizer: Tokenizer, val_fraction: 
 def _encode(part: Documents, tokenizer: Tokenizer, running: bool) -> Tokens:
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     bos = np.array([] if running else [tokenizer.bos_id], dtype)
-    pieces: list[np.ndarray] = []
-    lengths: list[int] = [0]
-    for first in range(0, len(part.texts), ENCODE_DOCUMENTS):
-        for ids in tokenizer.encode_batch(part.texts[first : first + ENCODE_DOCUMENTS]):
-            pieces += [bos, np.asarray(ids, dtype)]
-            lengths.append(len(bos) + len(ids))
+    texts = list(cut(part.texts[0])) if running else part.texts
+    ids = [np.zeros(0, dtype)]
+    for first in range(0, len(texts), ENCODED_AT_ONCE):
+        for encoded in tokenizer.encode_batch(texts[first : first + ENCODED_AT_ONCE]):
+            ids.append(np.concatenate((bos, np.asarray(encoded, dtype))))
+    lengths = [len(document) for document in ids]
     nats = part.nats if part.nats is not None else [np.nan] * len(part.texts)
     return Tokens(
-        ids=np.concatenate(pieces) if pieces else np.zeros(0, dtype),
-        starts=np.cumsum(lengths),
+        ids=np.concatenate(ids),
+        starts=np.array([0, sum(lengths)]) if running else np.cumsum(lengths),
         characters=np.array([len(text) for text in part.texts], np.int64),
         bytes=np.array([len(text.encode()) for text in part.texts], np.int64),
         nats=np.asarray(nats, np.float64),
     )
+
+
+def cut(text: str) -> Iterator[str]:
+    """Running text in pieces that end where a line does; joined, they are the text."""
+    start = 0
+    while start < len(text):
+        end = LINE_END.search(text, start + PIECE_CHARACTERS)
+        stop = end.end() if end else len(text)
+        yield text[start:stop]
+        start = stop

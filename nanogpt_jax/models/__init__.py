@@ -1,13 +1,16 @@
 """Models: each a file that names its knobs (`Config`), its two ends and its block.
 
-A model here is a stack: `Ends` embeds tokens and makes logits, one `Block` is initialised
-`n_layer` times on a leading axis. `assemble` turns the modules into the pure functions of
-interface.py: positions, masks, cache, observation and the loop over layers live here, once.
+A model here is a `Stack`: ends that embed tokens and make logits, and one block that is
+initialised `n_layer` times. The stack turns these modules into the pure functions of interface.py;
+positions, masks, cache, observation and the loop over layers live here, once. What happens inside
+a layer does not: read gpt.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -60,44 +63,44 @@ def build(
     return module.build(config, vocab_size, dtype=dtype, unroll=unroll)
 
 
-def assemble(
-    ends: nn.Module,
-    block: nn.Module | None,
-    shape: ModelShape,
-    *,
-    d_head: int = 0,
-    dtype: Any = jnp.float32,
-    unroll: int | None = None,
-    remat: bool = False,
-) -> LanguageModel:
-    """The pure functions of a stack.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Ends around `shape.n_layer` equal blocks; without a block, the ends alone.
 
     `ends` has `embed(inputs_BT, positions_BT, key) -> x_BTD` and `unembed(x_..D) -> logits_..V`;
     `block(x_BTD, positions_BT, allowed_BTS, context, capture) -> x_BTD, (cache, captured)`.
+    The parameters of the ends stand at the top of the tree, those of all layers, stacked on a
+    leading axis, under `layers`.
     """
-    L = shape.n_layer
-    tokens_BT = jnp.zeros((1, 1), jnp.int32)
-    x_BTD = jnp.zeros((1, 1, shape.d_model), dtype)
-    mask_BTS = jnp.ones((1, 1, 1), bool)
 
-    def visit(module: Any, tokens_BT: Array) -> Array:
-        return module.unembed(module.embed(tokens_BT, tokens_BT, None))
+    ends: nn.Module
+    shape: ModelShape
+    block: nn.Module | None = None
+    d_head: int = 0
+    dtype: Any = jnp.float32
+    unroll: int | None = None
+    remat: bool = False
 
-    def init_ends(key: Key) -> Any:
-        return ends.init(key, tokens_BT, method=visit)["params"]
+    def model(self) -> LanguageModel:
+        """The stack as pure functions."""
+        return LanguageModel(self.init, self.apply, self.unembed, self.axes(), self.empty_cache)
 
-    def init_layer(key: Key) -> Any:
-        assert block is not None
-        return block.init(key, x_BTD, tokens_BT, mask_BTS, Context(), ())["params"]
+    def init(self, key: Key) -> Params:
+        """Float32 parameters; every layer draws its own."""
+        return jax.tree.map(lambda box: box.value, self._boxed(key), is_leaf=_is_box)
 
-    def init(key: Key) -> Params:
-        params = dict(nn.unbox(init_ends(fold(key, "ends"))))
-        if block is not None:
-            keys_L = jax.random.split(fold(key, "layers"), L)
-            params["layers"] = jax.vmap(lambda key: nn.unbox(init_layer(key)))(keys_L)
-        return params
+    def axes(self) -> Axes:
+        """The logical axis names of every parameter, found without computing anything."""
+
+        def names(box: nn.LogicallyPartitioned) -> tuple[str | None, ...]:
+            stacked = box.value.ndim > len(box.names)
+            return ("layers", *box.names) if stacked else tuple(box.names)
+
+        boxed = jax.eval_shape(lambda: self._boxed(jax.random.key(0)))
+        return jax.tree.map(names, boxed, is_leaf=_is_box)
 
     def apply(
+        self,
         params: Params,
         inputs_BT: Array,
         *,
@@ -107,85 +110,120 @@ def assemble(
         edits: Edits | None = None,
         dropout_key: Key | None = None,
     ) -> ModelOutput:
-        positions_BT, allowed_BTS = _place(inputs_BT, segments_BT, cache)
-        ends_params = {name: leaf for name, leaf in params.items() if name != "layers"}
-        x_BTD = ends.apply(
-            {"params": ends_params}, inputs_BT, positions_BT, dropout_key, method="embed"
-        )
-        x_BTD = F.constrain(x_BTD, F.BATCH, None, None)
-        if block is None:
-            return ModelOutput(x_BTD, _advance(cache, None, inputs_BT.shape[1]), {}, {})
+        """One pass from tokens to the residual stream after the last layer."""
+        self._check_length(inputs_BT.shape[1])
+        positions_BT = _positions(inputs_BT, segments_BT, cache)
+        x_BTD = self._apply_ends(params, "embed", inputs_BT, positions_BT, dropout_key)
+        x_BTD = F.constrain(x_BTD)
 
-        def run_block(params: Params, x_BTD: Array, context: Context) -> tuple[Array, Any]:
-            x_BTD, rest = block.apply(
-                {"params": params}, x_BTD, positions_BT, allowed_BTS, context, capture
+        caches, captured = None, {}
+        if self.block is not None:
+            allowed_BTS = _allowed(positions_BT, segments_BT, cache)
+            x_BTD, (caches, captured) = run_layers(
+                _bind(self.block, positions_BT, allowed_BTS, capture),
+                params["layers"],
+                x_BTD,
+                self._contexts(cache, edits, dropout_key),
+                n_layer=self.shape.n_layer,
+                unroll=self.unroll or self.shape.n_layer,
+                remat=self.remat,
             )
-            return F.constrain(x_BTD, F.BATCH, None, None), rest
+        elif capture or edits:
+            raise ValueError(f"model.name={self.shape.name!r} has no layers, so it has no sites")
+        return ModelOutput(x_BTD, _advance(cache, caches, inputs_BT), captured, {})
 
-        contexts = Context(
-            edits=None if edits is None else dict(edits),
-            cache=None if cache is None else tuple(zip(cache.keys, cache.values, strict=True)),
-            key=None if dropout_key is None else jax.random.split(fold(dropout_key, "layers"), L),
-        )
-        x_BTD, (caches, captured) = run_layers(
-            run_block,
-            params["layers"],
-            x_BTD,
-            contexts,
-            n_layer=L,
-            unroll=L if unroll is None else unroll,
-            remat=remat,
-        )
-        return ModelOutput(x_BTD, _advance(cache, caches, inputs_BT.shape[1]), captured, {})
+    def unembed(self, params: Params, hidden: Array) -> Array:
+        """Logits, in at least float32, of any slice of the residual stream."""
+        return F.at_least_float32(self._apply_ends(params, "unembed", hidden))
 
-    def unembed(params: Params, hidden: Array) -> Array:
-        ends_params = {name: leaf for name, leaf in params.items() if name != "layers"}
-        return ends.apply({"params": ends_params}, hidden, method="unembed")
+    def empty_cache(self, batch: int, length: int) -> KVCache:
+        """Room for `length` positions of `batch` rows."""
+        self._check_length(length)
+        size = (batch, self.shape.n_kv_head, length, self.d_head)
 
-    def empty_cache(batch: int, length: int) -> KVCache:
         def buffers() -> tuple[Array, ...]:
-            size = (batch, shape.n_kv_head, length, d_head)
-            return tuple(jnp.zeros(size, dtype) for _ in range(L))
+            return tuple(jnp.zeros(size, self.dtype) for _ in range(self.shape.n_layer))
 
         return KVCache(buffers(), buffers(), jnp.zeros(batch, jnp.int32))
 
-    return LanguageModel(init, apply, unembed, _axes(init_ends, init_layer, block), empty_cache)
+    def _boxed(self, key: Key) -> Any:
+        """The parameter tree, each leaf in the box that carries its axis names."""
+        tokens_BT = jnp.zeros((1, 1), jnp.int32)
+        boxed = dict(self.ends.init(fold(key, "ends"), tokens_BT, method=_visit)["params"])
+        block = self.block
+        if block is not None:
+            x_BTD = jnp.zeros((1, 1, self.shape.d_model), self.dtype)
+            rest = (tokens_BT, jnp.ones((1, 1, 1), bool), Context(), ())
+            keys_L = jax.random.split(fold(key, "layers"), self.shape.n_layer)
+            boxed["layers"] = jax.vmap(lambda key: block.init(key, x_BTD, *rest)["params"])(keys_L)
+        return boxed
+
+    def _contexts(self, cache: KVCache | None, edits: Edits | None, key: Key | None) -> Context:
+        """The contexts of all layers together."""
+        L = self.shape.n_layer
+        return Context(
+            edits=None if edits is None else dict(edits),
+            cache=None if cache is None else tuple(zip(cache.keys, cache.values, strict=True)),
+            key=None if key is None else jax.random.split(fold(key, "layers"), L),
+        )
+
+    def _apply_ends(self, params: Params, method: str, *arguments: Any) -> Any:
+        ends = {name: leaf for name, leaf in params.items() if name != "layers"}
+        return self.ends.apply({"params": ends}, *arguments, method=method)
+
+    def _check_length(self, length: int) -> None:
+        longest = self.shape.max_seq_len
+        if length > longest:
+            raise ValueError(f"{length} positions, but the model has model.max_seq_len={longest}")
 
 
-def _axes(init_ends: Any, init_layer: Any, block: nn.Module | None) -> Axes:
-    """The tree of logical axis names, read from the boxes without computing anything."""
+def _visit(ends: Any, tokens_BT: Array) -> Array:
+    """Passes through both ends, so that initialisation meets all of their parameters."""
+    return ends.unembed(ends.embed(tokens_BT, tokens_BT, None))
 
-    def names(init: Any, *leading: str) -> Any:
-        boxed = jax.eval_shape(init, jax.random.key(0))
-        return jax.tree.map(lambda box: (*leading, *box.names), boxed, is_leaf=_is_box)
 
-    axes = dict(names(init_ends))
-    if block is not None:
-        axes["layers"] = names(init_layer, "layers")
-    return axes
+def _bind(
+    block: nn.Module, positions_BT: Array, allowed_BTS: Array, capture: tuple[str, ...]
+) -> Callable[[Params, Array, Context], tuple[Array, Any]]:
+    """The block as a function of what differs from layer to layer."""
+
+    def run_block(params: Params, x_BTD: Array, context: Context) -> tuple[Array, Any]:
+        shared = (positions_BT, allowed_BTS, context, capture)
+        x_BTD, rest = block.apply({"params": params}, x_BTD, *shared)
+        return F.constrain(x_BTD), rest
+
+    return run_block
 
 
 def _is_box(leaf: object) -> bool:
     return isinstance(leaf, nn.LogicallyPartitioned)
 
 
-def _place(
-    inputs_BT: Array, segments_BT: Array | None, cache: KVCache | None
-) -> tuple[Array, Array]:
-    """Positions of the inputs, and which keys each may see; B may be 1 where rows are alike."""
+def _positions(inputs_BT: Array, segments_BT: Array | None, cache: KVCache | None) -> Array:
+    """Where the inputs stand: from 0, after the cache, or in a document; B = 1 if rows agree."""
     T = inputs_BT.shape[1]
     if cache is not None:
-        positions_BT = cache.length_B[:, None] + jnp.arange(T)
-        S = cache.keys[0].shape[2] if cache.keys else T
-        return positions_BT, positions_BT[:, :, None] >= jnp.arange(S)[None, None]
-    if segments_BT is None:
-        return jnp.broadcast_to(jnp.arange(T), (1, T)), F.causal_mask(T)
-    same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return F.segment_positions(segments_BT), F.causal_mask(T) & same_BTS
+        if segments_BT is not None:
+            raise ValueError("segments_BT beside a cache: a cache holds one document a row")
+        return cache.length_B[:, None] + jnp.arange(T)
+    if segments_BT is not None:
+        return F.segment_positions(segments_BT)
+    return jnp.arange(T)[None]
 
 
-def _advance(cache: KVCache | None, caches: Any, length: int) -> KVCache | None:
+def _allowed(positions_BT: Array, segments_BT: Array | None, cache: KVCache | None) -> Array:
+    """allowed_BTS: the keys a query may see, none later than itself, none of another document."""
+    if cache is not None:
+        return positions_BT[:, :, None] >= jnp.arange(cache.keys[0].shape[2])
+    allowed_BTS = F.causal_mask(positions_BT.shape[1])
+    if segments_BT is not None:
+        allowed_BTS &= segments_BT[:, :, None] == segments_BT[:, None, :]
+    return allowed_BTS
+
+
+def _advance(cache: KVCache | None, caches: Any, inputs_BT: Array) -> KVCache | None:
+    """`cache` with the buffers that the layers have written, and the inputs counted."""
     if cache is None:
         return None
     keys, values = zip(*caches, strict=True) if caches else ((), ())
-    return KVCache(tuple(keys), tuple(values), cache.length_B + length)
+    return KVCache(tuple(keys), tuple(values), cache.length_B + inputs_BT.shape[1])

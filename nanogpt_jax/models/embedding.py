@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import normal, param
-from nanogpt_jax.models import assemble, models
+from nanogpt_jax.models import Stack, models
 from nanogpt_jax.registry import positive
 
 
@@ -50,7 +50,7 @@ class Ends(nn.Module):
     def embed(self, inputs_BT: Array, positions_BT: Array, key: Key | None) -> Array:
         """The row of each token."""
         del positions_BT, key
-        return self.w_embed_VD.astype(self.dtype)[inputs_BT]
+        return self.w_embed_VD[inputs_BT].astype(self.dtype)
 
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
@@ -62,4 +62,4 @@ def build(
 ) -> LanguageModel:
     """The model as pure functions."""
     ends = Ends(vocab_size, config.d_model, dtype)
-    return assemble(ends, None, config.shape(vocab_size), dtype=dtype, unroll=unroll)
+    return Stack(ends=ends, shape=config.shape(vocab_size), dtype=dtype, unroll=unroll).model()

@@ -22,13 +22,13 @@ from nanogpt_jax.layers import (
     Initializer,
     Norm,
     Sites,
+    drop,
     fan_in_uniform,
-    fold,
     normal,
     param,
     zeros,
 )
-from nanogpt_jax.models import assemble, models
+from nanogpt_jax.models import Stack, models
 from nanogpt_jax.registry import below_one, non_negative, positive
 
 
@@ -120,11 +120,7 @@ class Ends(nn.Module):
     def setup(self) -> None:
         """Makes the tables and norms that the switches ask for."""
         c, V, D = self.config, self.vocab_size, self.config.d_model
-        embed_std, head_std = {"nanochat": (1.0, 0.001), "gpt2": (0.02, 0.02)}.get(
-            c.init, (1.0, 0.5 * D**-0.5)
-        )
-        if c.tied_head:  # one table, so it starts as a head must: near ln V
-            embed_std = head_std
+        embed_std, head_std = end_deviations(c)
         self.w_embed_VD = param(self, "w_embed", (V, D), ("vocab", "embed"), normal(embed_std))
         if c.positions == "learned":
             size = (c.max_seq_len, D)
@@ -148,7 +144,7 @@ class Ends(nn.Module):
         x_BTD = x_BTD.astype(self.dtype)
         if self.config.embed_norm:
             x_BTD = self.norm_embed(x_BTD)
-        return F.dropout(x_BTD, self.config.dropout, fold(key, "embed"))
+        return drop(x_BTD, self.config.dropout, key, "embed")
 
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
@@ -156,17 +152,28 @@ class Ends(nn.Module):
         if c.norm_position == "pre":
             x = self.norm_final(x)
         w_DV = self.w_embed_VD.T if c.tied_head else self.w_head_DV
-        logits = jnp.einsum("...D,DV->...V", x, w_DV.astype(x.dtype))
+        # Wide from here on: near a cap of 15, bfloat16 tells only sixteenths of a nat apart.
+        logits = F.at_least_float32(jnp.einsum("...D,DV->...V", x, w_DV.astype(x.dtype)))
         if c.head_bias:
-            logits = logits + self.b_head_V.astype(x.dtype)
+            logits = logits + self.b_head_V
         if c.logit_clamp:
             logits = jnp.clip(logits, -c.logit_clamp, c.logit_clamp)
         return F.softcap(logits, c.logit_softcap) if c.logit_softcap else logits
 
 
-def norm(c: Config, name: str | None = None) -> Norm:
+def norm(c: Config, name: str) -> Norm:
     """The norm that the switches describe."""
     return Norm(c.norm, c.norm_eps, c.norm_gain, c.bias, name=name)
+
+
+def end_deviations(c: Config) -> tuple[float, float]:
+    """Standard deviations of embedding and head; tied, both are what keeps the loss near ln V."""
+    embed, head = {
+        "nanochat": (1.0, 0.001),
+        "gpt2": (0.02, 0.02),
+        "kaiming": (1.0, 0.5 * c.d_model**-0.5),
+    }[c.init]
+    return (head, head) if c.tied_head else (embed, head)
 
 
 def initializers(c: Config, fan_in: int) -> tuple[Initializer, Initializer]:
@@ -193,54 +200,61 @@ class Block(nn.Module):
         capture: tuple[str, ...],
     ) -> tuple[Array, Any]:
         c = self.config
-        D, Fh = c.d_model, c.d_hidden or 4 * c.d_model
-        pre, post = _around(norm(c, "norm_attention"), c), _around(norm(c, "norm_mlp"), c)
+        attention, mlp = attention_of(c), mlp_of(c)
+        norm_attention, norm_mlp = norm(c, "norm_attention"), norm(c, "norm_mlp")
+        pre = c.norm_position == "pre"
         sites = Sites(capture, context.edits)
-        init, init_out = initializers(c, D)
-        attention = Attention(
-            n_head=c.n_head,
-            n_kv_head=c.n_kv_head or c.n_head,
-            d_head=c.d_head,
-            init_in=init,
-            init_out=init_out,
-            bias=c.bias,
-            rope_base=c.rope_base if c.positions == "rope" else 0.0,
-            qk_norm=c.qk_norm,
-            norm=c.norm,
-            norm_eps=c.norm_eps,
-            qkv_clamp=c.qkv_clamp,
-            dropout=c.dropout,
-            name="attention",
-        )
-        mlp = MLP(Fh, c.activation, init, initializers(c, Fh)[1], c.bias, name="mlp")
 
         x_BTD = sites("residual", x_BTD)
-        y_BTD, cache = attention(pre[0](x_BTD), positions_BT, allowed_BTS, context, sites)
-        x_BTD = pre[1](x_BTD + F.dropout(y_BTD, c.dropout, fold(context.key, "attention_out")))
-        y_BTD = sites("mlp_out", mlp(post[0](x_BTD)))
-        x_BTD = post[1](x_BTD + F.dropout(y_BTD, c.dropout, fold(context.key, "mlp_out")))
-        return x_BTD, (cache, sites.captured)
+        h_BTD = norm_attention(x_BTD) if pre else x_BTD
+        y_BTD, cache = attention(h_BTD, positions_BT, allowed_BTS, context, sites)
+        x_BTD = x_BTD + drop(y_BTD, c.dropout, context.key, "attention_out")
+        x_BTD = x_BTD if pre else norm_attention(x_BTD)
+
+        h_BTD = norm_mlp(x_BTD) if pre else x_BTD
+        y_BTD = sites("mlp_out", mlp(h_BTD))
+        x_BTD = x_BTD + drop(y_BTD, c.dropout, context.key, "mlp_out")
+        x_BTD = x_BTD if pre else norm_mlp(x_BTD)
+        return x_BTD, (cache, sites.captured())
 
 
-def _around(norm: Norm, c: Config) -> tuple[Any, Any]:
-    """What stands before a sublayer and what after the sum: the norm is one, the other nothing."""
+def attention_of(c: Config) -> Attention:
+    """The attention that the switches describe."""
+    init_in, init_out = initializers(c, c.d_model)
+    return Attention(
+        n_head=c.n_head,
+        n_kv_head=c.n_kv_head or c.n_head,
+        d_head=c.d_head,
+        init_in=init_in,
+        init_out=init_out,
+        bias=c.bias,
+        rope_base=c.rope_base if c.positions == "rope" else 0.0,
+        qk_norm=c.qk_norm,
+        norm=c.norm,
+        norm_eps=c.norm_eps,
+        qkv_clamp=c.qkv_clamp,
+        dropout=c.dropout,
+        name="attention",
+    )
 
-    def nothing(x: Array) -> Array:
-        return x
 
-    return (norm, nothing) if c.norm_position == "pre" else (nothing, norm)
+def mlp_of(c: Config) -> MLP:
+    """The MLP that the switches describe."""
+    d_hidden = c.d_hidden or 4 * c.d_model
+    init_in, init_out = initializers(c, c.d_model)[0], initializers(c, d_hidden)[1]
+    return MLP(d_hidden, c.activation, init_in, init_out, c.bias, name="mlp")
 
 
 def build(
     config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
 ) -> LanguageModel:
     """The model as pure functions."""
-    return assemble(
-        Ends(config, vocab_size, dtype),
-        Block(config),
-        config.shape(vocab_size),
+    return Stack(
+        ends=Ends(config, vocab_size, dtype),
+        block=Block(config),
+        shape=config.shape(vocab_size),
         d_head=config.d_head,
         dtype=dtype,
         unroll=unroll,
         remat=config.remat,
-    )
+    ).model()

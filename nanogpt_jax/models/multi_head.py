@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 
 from nanogpt_jax.interface import LanguageModel, ModelShape
-from nanogpt_jax.models import assemble, models
+from nanogpt_jax.models import Stack, models
 from nanogpt_jax.models.single_head import Block, Ends
 from nanogpt_jax.registry import positive
 
@@ -42,7 +42,11 @@ def build(
 ) -> LanguageModel:
     """The model as pure functions."""
     d_head = config.d_model // config.n_head
-    ends = Ends(vocab_size, config.d_model, config.max_seq_len, dtype)
-    block = Block(config.n_head, d_head)
-    shape = config.shape(vocab_size)
-    return assemble(ends, block, shape, d_head=d_head, dtype=dtype, unroll=unroll)
+    return Stack(
+        ends=Ends(vocab_size, config.d_model, config.max_seq_len, dtype),
+        block=Block(config.n_head, d_head),
+        shape=config.shape(vocab_size),
+        d_head=d_head,
+        dtype=dtype,
+        unroll=unroll,
+    ).model()

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import Attention, Context, Sites, fan_in_uniform, normal, param
-from nanogpt_jax.models import assemble, models
+from nanogpt_jax.models import Stack, models
 from nanogpt_jax.registry import positive
 
 
@@ -87,14 +87,18 @@ class Block(nn.Module):
             name="attention",
         )
         y_BTD, cache = attention(x_BTD, positions_BT, allowed_BTS, context, sites)
-        return x_BTD + y_BTD, (cache, sites.captured)
+        return x_BTD + y_BTD, (cache, sites.captured())
 
 
 def build(
     config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
 ) -> LanguageModel:
     """The model as pure functions."""
-    ends = Ends(vocab_size, config.d_model, config.max_seq_len, dtype)
-    block = Block(1, config.d_head)
-    shape = config.shape(vocab_size)
-    return assemble(ends, block, shape, d_head=config.d_head, dtype=dtype, unroll=unroll)
+    return Stack(
+        ends=Ends(vocab_size, config.d_model, config.max_seq_len, dtype),
+        block=Block(1, config.d_head),
+        shape=config.shape(vocab_size),
+        d_head=config.d_head,
+        dtype=dtype,
+        unroll=unroll,
+    ).model()

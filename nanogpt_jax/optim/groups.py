@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -42,12 +43,12 @@ def group(axes: Axes) -> Groups:
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class Sides:
     """Dimensions of a matrix that are summed over, and those that come out; a leaf of a tree."""
 
-    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]):
-        self.inputs = inputs
-        self.outputs = outputs
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def _role(axes: tuple[str, ...]) -> Role:

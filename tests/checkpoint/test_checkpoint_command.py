@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanogpt_jax import errors
-from nanogpt_jax.checkpoint.__main__ import main
+from nanogpt_jax import cli, errors
+from nanogpt_jax.checkpoint.__main__ import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def main(words):
+    cli.bind(COMMANDS, words)()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from nanogpt_jax import errors
-from nanogpt_jax.checkpoint import items, list_steps
+from nanogpt_jax.checkpoint import items, list_steps, newest_full_step
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -69,6 +69,35 @@ def test_what_bears_the_name_of_a_step_is_put_aside(obstacle, open_run, save, tm
             file.rmdir() if file.is_dir() else file.unlink()
         path.with_name("away").rmdir()
     assert sorted(os.listdir(path.parent)) == ["3.bad", "3.bad1"]
+
+
+def test_what_a_killed_process_saved_ahead_of_this_one_is_taken_off_the_list(
+    open_run, save, tmp_path
+):
+    with open_run() as checkpoints:
+        save(checkpoints, 2)
+        save(checkpoints, 5, kind="milestone", metrics={"val/loss": 0.1})
+    assert newest_full_step(tmp_path) == 2, "so the next process goes on from there"
+    with open_run() as checkpoints:
+        save(checkpoints, 3)
+    assert list_steps(tmp_path) == [2, 3]
+
+
+def test_folders_of_steps_without_a_usable_one_are_not_taken_for_a_new_run(
+    open_run, save, tmp_path
+):
+    with open_run() as checkpoints:
+        save(checkpoints, 1, kind="milestone")
+        assert newest_full_step(tmp_path) is None, "as in a run that was killed early"
+        save(checkpoints, 2)
+        save(checkpoints, 4)
+    for step, newest in ((4, 2), (2, None)):
+        (tmp_path / f"checkpoints/{step}/metadata.json").unlink()
+        if newest is None:
+            with pytest.raises(errors.NoCheckpoint, match=r"2, 4 lacks its metadata\.json"):
+                newest_full_step(tmp_path)
+        else:
+            assert newest_full_step(tmp_path) == newest
 
 
 def test_a_step_saved_again_is_replaced(open_run, save, state_of, bits, tmp_path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib.resources
 from typing import Annotated
 
-from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth, tail
+from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth, code_digest, split_at
 from nanogpt_jax.data.sources import sources, tales
 from nanogpt_jax.errors import DataError
 from nanogpt_jax.registry import non_negative, positive
@@ -26,26 +26,24 @@ def bundled(
         raise DataError(f"data.source=bundled:{argument}: bundled:tales is the one that exists")
 
     def read(val_fraction: float) -> Parts:
-        cut = tail(stories, val_fraction)
-        texts, nats = zip(
-            *(tales.story(index, corpus_seed) for index in range(stories)), strict=True
-        )
+        texts, nats = _tell(stories, corpus_seed)
+        cut = split_at(stories, val_fraction)
         return Parts(Documents(texts[:cut], nats[:cut]), Documents(texts[cut:], nats[cut:]))
 
+    # Without telling a story: the arguments, and every line of the grammar.
+    key = f"tales {stories} {corpus_seed} {code_digest(tales)}"
     return Corpus(
         identity="bundled:tales",
-        fingerprint=_fingerprint(stories, corpus_seed),
+        fingerprint=hashlib.sha256(key.encode()).hexdigest(),
         running=False,
         read=read,
         truth=Truth(tales.entropy_per_character(), tales.log_probability),
     )
 
 
-def _fingerprint(stories: int, corpus_seed: int) -> str:
-    """Changes with the arguments and with any line of the grammar, without generating a story."""
-    digest = hashlib.sha256(f"tales {stories} {corpus_seed}".encode())
-    folder = importlib.resources.files(tales)
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".py"):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+# Seconds of work that a tokenizer and the store ask for, one after the other.
+@functools.lru_cache(maxsize=1)
+def _tell(stories: int, corpus_seed: int) -> tuple[list[str], list[float]]:
+    """The stories, and -log p of each."""
+    told = [tales.story(index, corpus_seed) for index in range(stories)]
+    return [text for text, _ in told], [-log_probability for _, log_probability in told]

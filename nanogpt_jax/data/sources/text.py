@@ -1,4 +1,7 @@
-"""`text:PATH`: any UTF-8 file, as one running text or as one document a line."""
+"""`text:PATH`: any UTF-8 file, as one running text or as one document a line.
+
+Every character stays as it is in the file, carriage returns and a byte order mark included.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import stat
 from pathlib import Path
 
-from nanogpt_jax.data.corpus import Corpus, Documents, Parts, tail
+from nanogpt_jax.data.corpus import Corpus, Documents, Parts, split_at
 from nanogpt_jax.data.sources import sources
 from nanogpt_jax.errors import DataError
 
@@ -15,39 +18,51 @@ MAX_BYTES = 2**30
 
 @sources
 def text(argument: str, documents: bool) -> Corpus:
-    """The file at `argument`: regular, UTF-8, at most 1 GiB by its metadata."""
-    path = Path(argument).expanduser()
+    """The file at `argument`: regular, at most 1 GiB by its metadata, UTF-8.
+
+    Opening hashes the file; only `read` holds it in memory, and finds out whether it is text.
+    """
+    path, name = Path(argument).expanduser(), f"data.source=text:{argument}"
     try:
         status = path.stat()
-    except FileNotFoundError as error:
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{name} is not a regular file; give the path of a UTF-8 text file")
+        if status.st_size > MAX_BYTES:
+            raise DataError(
+                f"{name} has {status.st_size} bytes, at most {MAX_BYTES} (1 GiB) are read; "
+                "split the file"
+            )
+        with path.open("rb") as file:
+            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
         raise DataError(
-            f"data.source=text:{argument}: no such file; give the path of a UTF-8 text file"
+            f"{name} cannot be opened ({error.strerror}); give the path of a UTF-8 text file"
         ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"data.source=text:{argument}: a regular file is required")
-    if status.st_size > MAX_BYTES:
-        raise DataError(
-            f"data.source=text:{argument}: {status.st_size} bytes found, at most {MAX_BYTES} "
-            "(1 GiB) are read; split the file"
-        )
-    content = path.read_bytes()
-    try:
-        whole = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"data.source=text:{argument}: byte {error.start} is not UTF-8; "
-            "convert the file, for example with iconv -t utf-8"
-        ) from error
-    if not whole.strip():
-        raise DataError(f"data.source=text:{argument}: the file has no text")
 
     def read(val_fraction: float) -> Parts:
-        if documents:
-            lines = [line for line in whole.splitlines() if line.strip()]
-            cut = tail(len(lines), val_fraction)
-            return Parts(Documents(lines[:cut]), Documents(lines[cut:]))
-        cut = tail(len(whole), val_fraction)
-        return Parts(Documents([whole[:cut]]), Documents([whole[cut:]]))
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != fingerprint:
+            raise DataError(f"{name} changed after it was opened; run the command again")
+        whole = _decode(content, name)
+        if not documents:
+            cut = split_at(len(whole), val_fraction)
+            return Parts(Documents([whole[:cut]]), Documents([whole[cut:]]))
+        lines = [line for line in whole.replace("\r\n", "\n").split("\n") if line.strip()]
+        cut = split_at(len(lines), val_fraction)
+        return Parts(Documents(lines[:cut]), Documents(lines[cut:]))
 
-    digest = hashlib.sha256(content).hexdigest()
-    return Corpus(f"text:{path.name}", digest, running=not documents, read=read)
+    return Corpus(f"text:{path.name}", fingerprint, running=not documents, read=read)
+
+
+def _decode(content: bytes, name: str) -> str:
+    """The text of a file that must have one."""
+    try:
+        whole = content.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} is not UTF-8 at byte {error.start}; convert it, for example with "
+            "iconv -t utf-8"
+        ) from error
+    if not whole.strip():
+        raise DataError(f"{name} has no text in it; give the path of a UTF-8 text file")
+    return whole

@@ -46,13 +46,13 @@ RULES = {
         4 some {=shape|open_shape} {look=look} {thing=several}
     """,
     "plot": """
-        3 There <hero> {=lost} <item>. <search> <sought>
+        3 At the {spot} <hero> {=lost} <item>. <search> <sought>
         3 <Hero> {=owned} <item>. <visit> <borrowing> <lent>
         3 Hungry and {=feeling}, <hero> {=met} {friend unlike hero}, <offer> <traded>
-        3 {=Under} a {=cover} <hero> {=found} <item>. <wonder> <lost_by>
+        3 {=Under} a {=cover} near the {spot} <hero> {=found} <item>. <wonder> <lost_by>
         2 {=Soon} {friend unlike hero} came {=coming} with <item>. <race>
         2 Suddenly <hero> {=met} {friend unlike hero}, <a_trait> {friend.boy}, <rescue>
-        2 "Take <item> to {friend unlike hero}," {=begged} {hero.his} {=trait} {kin=kin}. <errand>
+        2 "Take <item> to {friend unlike hero}," {=begged} {hero.his} {=trait} {=kin}. <errand>
         2 It was the birthday of {friend unlike hero}, <party> <thanks>
     """,
     "search": """
@@ -65,71 +65,70 @@ RULES = {
         1 <seen>
     """,
     "seen": """
-        4 "A {=mood} {thief=animal} took your {thing}," {=said} {friend}. <chase>
+        4 "A {=mood} {=animal} took your {thing}," {=said} {friend}. <chase>
         3 "Look {=under} that {=cover}!" {=called} {friend}, <uncover>
-        2 "Ask the {job=job}," {=said} {friend} {=manner}. <ask_job>
+        2 "Ask the {=job}," {=said} {friend} {=manner}. <ask_job>
     """,
     "chase": """
-        1 The {thief} {=gave} {thing.them} back for some {=taste} {=food}.[owner=hero]
+        1 They {=caught} it near the {spot} and got the {thing} back.[owner=hero]
     """,
     "uncover": """
         1 and there {thing.were} the {look} {thing}.[owner=hero]
     """,
     "ask_job": """
-        1 Indeed the {job} {=gave} {hero} the {look} {thing}.[owner=hero]
+        1 Indeed {hero} got the {look} {thing} back.[owner=hero]
     """,
     "visit": """
         4 One {=part|month} {friend unlike hero}, <a_trait> {friend.boy}, came {=coming}.
-        3 At the {=den} <hero> {=met} {friend unlike hero}, who was {=feeling}.
+        3 At the {spot} <hero> {=met} {friend unlike hero}, who was {=feeling}.
         2 Nearby lived {friend unlike hero}, who loved {=hobby} and {=food}.
     """,
     "borrowing": """
-        1 "May I borrow your {thing} until {limit=day}?" <friend> {=asked} {=manner}.
+        1 "May I borrow your {thing} until {=day}?" <friend> {=asked} {=manner}.
     """,
     "lent": """
-        5 "Until {limit}," {=said} {hero}, and {friend} {=gave} {thing.them} back <with_food>
+        5 "Gladly," {=said} {hero}, and {friend} {=gave} {thing.them} back <with_food>
         3 "Keep {thing.them}!" {=called} {hero}. {friend.He}
           {=hugged} the {look} {thing}.[owner=friend]
-        2 "Never," {=said} {hero}, and {friend.he} {=went} home {=feeling}.[owner=hero]
+        2 "Never," {=said} {hero}, and {friend} {=went} home {=feeling}.[owner=hero]
     """,
     "with_food": """
         1 with some {=taste} {=food}.[owner=hero]
     """,
     "offer": """
-        1 <a_trait> {friend.boy} who sold {=taste} {food=food}. <my_item>
+        1 <a_trait> {friend.boy} who sold {=taste} {=food}. <my_item>
     """,
     "my_item": """
-        1 "Take my {=shape|open_shape} {look=look} {thing=single|several}
-          for your {food}," {=begged} {hero}.
+        1 "Give me some for my {=shape|open_shape} {look=look} {thing=single|several},"
+          {=begged} {hero}.
     """,
     "traded": """
-        5 "Gladly," {=said} {friend}, and {hero} ate the {food} {=manner}.[owner=friend]
-        3 "Keep your {thing}," {=said} {friend} and shared the {food} {=manner}.[owner=hero]
-        2 "Never!" {=called} {friend} and ate the {food} {=under} a {=cover}.[owner=hero]
+        5 "Gladly," {=said} {friend}, and {hero} ate everything {=manner}.[owner=friend]
+        3 "Keep your {thing}," {=said} {friend} and shared everything {=manner}.[owner=hero]
+        2 "Never!" {=called} {friend} and ate everything {=under} a {=cover}.[owner=hero]
     """,
     "wonder": """
-        1 "Who lost {thing.these} {thing}?" <hero> asked <a_trait> {job=job}.
+        1 "Who lost {thing.these} {thing}?" <hero> asked <a_trait> {=job}.
     """,
     "lost_by": """
-        4 "Ask {friend unlike hero}," {=said} the {job}. {=Soon} {friend.he}
+        4 "Ask {friend unlike hero}," was the {=trait} answer. {=Soon} <friend>
           {=hugged} the {look} {thing} {=manner}.[owner=friend]
-        3 "Maybe {friend unlike hero}," {=said} the {job}. {friend.He}
+        3 "Maybe {friend unlike hero}," was the {=trait} answer. {friend.He}
           {=gave} {hero} some {=taste} {=food} for {thing.them}.[owner=friend]
-        2 "Nobody," {=said} the {job}, so {hero} showed {thing.them} to
+        2 "Nobody," was the {=trait} answer, so {hero} showed {thing.them} to
           {friend unlike hero}, <a_trait> {friend.boy}.[owner=hero]
     """,
     "race": """
-        1 "Race me to the {goal=den} for {thing.them}!" {=called} {friend}.
-          They {=went} past a {=mood} {=animal}, <finish>
+        1 "Race me around the {spot} for {thing.them}!" {=called} {friend}.
+          They {=went} {=manner}, <finish>
           "{thing.They} {thing.are} yours, {owner}," {=laughed} {loser} {=manner}.
     """,
     "finish": """
-        1 and {hero} touched the {goal} first.[owner=hero][loser=friend]
-        1 but {friend} touched the {goal} first.[owner=friend][loser=hero]
+        1 and {hero} won.[owner=hero][loser=friend]
+        1 but {friend} won.[owner=friend][loser=hero]
     """,
     "rescue": """
-        1 deep in a {=shape} {trap=trap}. <cry>
-          {hero} pulled {friend.him} out of the {trap} <rescued>
+        1 deep in a {=trap} near the {spot}. <cry> {hero} pulled {friend.him} out <rescued>
     """,
     "cry": """
         1 "Throw me your {=shape|open_shape} {look=look} {thing=tool}!" {=called} {friend}.
@@ -139,24 +138,24 @@ RULES = {
         2 {=manner}.[owner=hero]
     """,
     "errand": """
-        1 On the way a {=mood} {animal=animal} {=wanted} {thing.them}, <tempt>
-          "Thank your {kin} for the {look} {thing}!" {=laughed} {friend}.[owner=friend]
+        1 Near the {spot} a {=mood} {=animal} {=wanted} {thing.them}, <tempt>
+          "{hero}, I love the {look} {thing}!" {=laughed} {friend}.[owner=friend]
     """,
     "tempt": """
-        3 but {hero} gave the {animal} some {=taste} {=food}.
-        2 so {hero} {=went} {=manner} past the {animal}.
+        3 but {hero} gave it some {=taste} {=food}.
+        2 so {hero} {=went} away {=manner}.
     """,
     "party": """
         1 <a_trait> {friend.boy} who loved {=hobby}. {hero} brought <item>,
-          and the {=trait} {=job} brought some {=taste} {food=food}.
+          and {hero.his} {=trait} {=kin} brought some {=taste} {=food}.
     """,
     "thanks": """
         3 "Your {thing} {thing.are} {=lovely}!" {=laughed} {friend} {=manner}.[owner=friend]
-        2 {friend} shared the {food} and {=hugged} the {thing} {=manner}.[owner=friend]
+        2 {friend} shared the food and {=hugged} the {look} {thing} {=manner}.[owner=friend]
     """,
     "ending": """
         4 Next {=part|day|season|month} {owner} {=put} the {look} {thing} <in_the_room>.
-        4 {=Finally} {owner} {=went} home from the {spot} with the {look} {thing}.
+        4 {=Finally} {owner} {=went} {=manner} home with the {look} {thing}.
         3 Each {=day} {owner} {=carried} the {look} {thing} {=manner} to the {spot}.
         3 {hero} and {friend} became {=bond} friends and often {=played} {=near} the {spot}.
         2 "What a {=lovely} {=part}!" {=laughed} {friend}, and they {=went} home {=manner}.

@@ -75,11 +75,7 @@ PLACES = {
         river lake forest market mill bridge castle harbor garden hill church meadow well tower
         farm barn beach orchard station fountain lighthouse pond island palace temple school
     """,
-    "den": """
-        cave gate fence ruin crossroads waterfall statue swamp stable wall windmill vineyard
-        cliff haystack hedge
-    """,
-    "trap": "ditch pit bog puddle hole ravine stream",
+    "trap": "ditch pit bog puddle hole swamp ravine stream",
     "cover": "bush bench stone cart table tree barrel log sack bucket",
     "house": "cottage house cabin tent workshop shop hut",
     "furniture": "bed chair desk pillow window table stove stairs",
@@ -111,7 +107,7 @@ DEEDS = {
     "went": "walked ran hurried went strolled wandered marched raced skipped rode hiked danced",
     "coming": "running along singing whistling dancing limping jumping laughing crying skipping",
     "doing": "fishing reading painting singing sleeping dancing waiting working",
-    "played": "played worked fished painted sang slept danced read waited",
+    "played": "played worked sang fished painted danced read talked",
     "lived": "lived worked sat slept waited",
     "bought": "bought built had found painted",
     "said": "said answered replied whispered laughed sighed",
@@ -124,6 +120,7 @@ DEEDS = {
     "met": "met saw noticed",
     "found": "found saw noticed discovered",
     "wanted": "wanted liked loved",
+    "caught": "caught found stopped saw",
     "gave": "gave brought handed",
     "hugged": "hugged kissed praised",
     "put": "put hid placed kept left",

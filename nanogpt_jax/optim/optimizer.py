@@ -7,6 +7,7 @@ is decoupled (Loshchilov and Hutter 2017, arXiv:1711.05101) and spares gains and
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Annotated, Any
 
 import jax
@@ -14,7 +15,7 @@ import optax
 from optax import contrib
 
 from nanogpt_jax.optim import optimizers
-from nanogpt_jax.optim.groups import Groups
+from nanogpt_jax.optim.groups import Groups, Sides
 from nanogpt_jax.registry import below_one, non_negative, positive
 
 Beta = Annotated[float, below_one]
@@ -96,46 +97,37 @@ def muon(
     A matrix of each layer is flattened to (inputs, outputs) and orthogonalised on its own; the
     result is scaled by sqrt(max(1, outputs / inputs)).
     """
-    sides = {jax.tree_util.keystr(path): leaf for path, leaf in _leaves(groups.sides)}
-
-    def dimensions(updates: Any) -> Any:
-        def one(path: Any, _: Any) -> contrib.MuonDimensionNumbers:
-            side = sides[jax.tree_util.keystr(path)]
-            return contrib.MuonDimensionNumbers(side.inputs, side.outputs)
-
-        return jax.tree_util.tree_map_with_path(one, updates)
-
-    def scale(updates: Any, params: Any) -> Any:
-        del params
-
-        def one(path: Any, update: Any) -> Any:
-            side = sides[jax.tree_util.keystr(path)]
-            inputs = math.prod(update.shape[i] for i in side.inputs)
-            outputs = math.prod(update.shape[i] for i in side.outputs)
-            return update * math.sqrt(max(1.0, outputs / inputs))
-
-        return jax.tree_util.tree_map_with_path(one, updates)
+    # Where there is no matrix, optax.partition leaves an empty node, and so must a tree beside it.
+    sides = jax.tree.map(
+        lambda role, sides: sides if role == "matrix" else optax.MaskedNode(),
+        groups.roles,
+        groups.sides,
+    )
 
     def adam_at(ratio: Any) -> optax.GradientTransformation:
         return optax.chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps), optax.scale(ratio))
 
     matrices = optax.chain(
         contrib.scale_by_muon(
-            ns_steps=newton_schulz_steps, beta=momentum, weight_dimension_numbers=dimensions
+            ns_steps=newton_schulz_steps,
+            beta=momentum,
+            weight_dimension_numbers=jax.tree.map(
+                lambda side: contrib.MuonDimensionNumbers(side.inputs, side.outputs), sides
+            ),
         ),
-        optax.stateless(scale),
+        optax.stateless(lambda updates, _: jax.tree.map(_scale_to_shape, updates, sides)),
     )
-    transforms = {
+    transforms: dict[Hashable, optax.GradientTransformation] = {
         "matrix": matrices,
         "embedding": adam_at(embedding_ratio),
         "head": adam_at(head_ratio),
         "vector": adam_at(head_ratio),
     }
-    present = set(jax.tree.leaves(groups.roles))
-    if "matrix" not in present:
-        transforms.pop("matrix")  # a model without layers has nothing to orthogonalise
     return _decayed(groups, optax.partition(transforms, groups.roles), weight_decay)
 
 
-def _leaves(tree: Any) -> Any:
-    return jax.tree_util.tree_leaves_with_path(tree)
+def _scale_to_shape(update: jax.Array, side: Sides) -> jax.Array:
+    """sqrt(max(1, outputs / inputs)) times `update`."""
+    inputs = math.prod(update.shape[axis] for axis in side.inputs)
+    outputs = math.prod(update.shape[axis] for axis in side.outputs)
+    return update * math.sqrt(max(1.0, outputs / inputs))

@@ -19,16 +19,6 @@ Warmup = Annotated[int, "steps of linear warm-up from near 0", non_negative]
 Minimum = Annotated[float, "smallest factor of the rate, kept after total_steps", fraction]
 
 
-def _warm(step: Number, warmup_steps: Number) -> Array:
-    """(step + 1) / warmup_steps, at most 1: the first update already moves."""
-    return jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup_steps, 1.0))
-
-
-def _progress(step: Number, start: Number, end: Number) -> Array:
-    """0 until `start`, 1 from `end` on, linear between."""
-    return jnp.clip((step - start) / jnp.maximum(end - start, 1.0), 0.0, 1.0)
-
-
 @schedules
 def constant(step: Number, total_steps: Number, *, min_ratio: Minimum = 1.0) -> Array:
     """1 until total_steps, then min_ratio."""
@@ -46,8 +36,8 @@ def warmup_cosine(
     step: Number, total_steps: Number, *, warmup_steps: Warmup = 100, min_ratio: Minimum = 0.1
 ) -> Array:
     """Half a cosine from 1 to min_ratio (Loshchilov and Hutter 2016, arXiv:1608.03983)."""
-    turned = 0.5 * (1.0 + jnp.cos(jnp.pi * _progress(step, warmup_steps, total_steps)))
-    return _warm(step, warmup_steps) * (min_ratio + (1.0 - min_ratio) * turned)
+    turned = jnp.pi * _progress(step, warmup_steps, total_steps)
+    return _warmed(step, total_steps, warmup_steps, min_ratio, (1.0 - jnp.cos(turned)) / 2.0)
 
 
 @schedules
@@ -55,8 +45,8 @@ def warmup_linear(
     step: Number, total_steps: Number, *, warmup_steps: Warmup = 100, min_ratio: Minimum = 0.0
 ) -> Array:
     """A straight line from 1 to min_ratio."""
-    fallen = (1.0 - min_ratio) * _progress(step, warmup_steps, total_steps)
-    return _warm(step, warmup_steps) * (1.0 - fallen)
+    fallen = _progress(step, warmup_steps, total_steps)
+    return _warmed(step, total_steps, warmup_steps, min_ratio, fallen)
 
 
 @schedules
@@ -71,5 +61,23 @@ def warmup_stable_decay(
     min_ratio: Minimum = 0.0,
 ) -> Array:
     """1, and for the last part a line to min_ratio (Hu et al. 2024, arXiv:2404.06395)."""
-    fallen = (1.0 - min_ratio) * _progress(step, total_steps * (1.0 - decay_fraction), total_steps)
-    return _warm(step, warmup_steps) * (1.0 - fallen)
+    start = jnp.maximum(warmup_steps, total_steps * (1.0 - decay_fraction))
+    fallen = _progress(step, start, total_steps)
+    return _warmed(step, total_steps, warmup_steps, min_ratio, fallen)
+
+
+def _progress(step: Number, start: Number, end: Number) -> Array:
+    """0 until `start`, 1 from `end` on, linear between."""
+    return jnp.clip((step - start) / jnp.maximum(end - start, 1.0), 0.0, 1.0)
+
+
+def _warmed(
+    step: Number, total_steps: Number, warmup_steps: Number, min_ratio: Number, fallen: Array
+) -> Array:
+    """A factor that has gone the share `fallen` of its way from 1 to min_ratio, warmed up.
+
+    The warm-up is (step + 1) / warmup_steps, at most 1, so that the first update already moves.
+    """
+    warmth = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup_steps, 1.0))
+    factor = warmth * (1.0 - (1.0 - min_ratio) * fallen)
+    return jnp.where(step < total_steps, factor, min_ratio)

@@ -1,0 +1,191 @@
+"""A checked config becomes the objects that training needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nanogpt_jax import models, tokenization
+from nanogpt_jax.costs import parameter_count, train_flops_per_token
+from nanogpt_jax.data import pipeline, sources
+from nanogpt_jax.data.corpus import Corpus
+from nanogpt_jax.data.store import Store, open_store, open_tokenizer
+from nanogpt_jax.errors import ConfigError
+from nanogpt_jax.evaluation import Evaluator
+from nanogpt_jax.experiment.identity import continue_run, describe_run
+from nanogpt_jax.experiment.plan import Plan
+from nanogpt_jax.interface import Batch, LanguageModel, ModelShape
+from nanogpt_jax.optim import optimizers
+from nanogpt_jax.parallel import Layout, make_layout
+from nanogpt_jax.record import Record
+from nanogpt_jax.step import Hyper, Recipe, create_state
+from nanogpt_jax.tokenization import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that training needs."""
+
+    plan: Plan
+    record: Record
+    corpus: Corpus
+    store: Store
+    tokenizer: Tokenizer
+    shape: ModelShape
+    recipe: Recipe
+    hyper: Hyper
+    layout: Layout
+    batches: pipeline.Batches
+    evaluator: Evaluator
+    flops_per_token: float
+
+    @property
+    def create(self) -> Any:
+        """(hyper, key) -> state 0."""
+        return functools.partial(create_state, self.recipe)
+
+    @property
+    def key(self) -> jax.Array:
+        """The key that the run starts from."""
+        return jax.random.key(self.plan.seed)
+
+
+def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) -> Run:
+    """The objects of a run in `workdir`; nothing is written there.
+
+    Raises Mismatch when the directory holds a run with another model, tokenizer or corpus.
+    """
+    corpus = open_corpus(plan)
+    tokenizer = _open_tokenizer(plan, corpus, workdir)
+    shape = plan.model.shape(tokenizer.vocab_size)
+    model = build_model(plan, tokenizer.vocab_size)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    record = describe_run(plan, tokenizer, corpus, shape, parameter_count(shapes), overrides)
+    record = continue_run(record, plan, workdir)
+    layout = make_layout(plan.parallel, model.axes, jax.devices())
+    rows = plan.train.batch_size // plan.train.accumulate_steps
+    if rows % layout.shards:
+        raise ConfigError(
+            f"train.batch_size / train.accumulate_steps = {rows} rows are not a multiple of the "
+            f"{layout.shards} devices that split a batch: change parallel.data or the batch"
+        )
+    store = open_store(corpus, tokenizer, plan.data.val_fraction)
+    numbers, switches = _optimizer_fields(plan)
+    return Run(
+        plan=plan,
+        record=record,
+        corpus=corpus,
+        store=store,
+        tokenizer=tokenizer,
+        shape=shape,
+        recipe=Recipe(
+            model=model,
+            vocab_size=tokenizer.vocab_size,
+            optimizer=plan.optimizer.name,
+            schedule=plan.schedule.name,
+            switches=switches,
+            accumulate=plan.train.accumulate_steps,
+            dropout=getattr(plan.model, "dropout", 0.0) > 0,
+        ),
+        hyper=_hyper(plan, numbers, record.config["schedule"]["total_steps"]),
+        layout=layout,
+        batches=pipeline.train_batches(
+            store,
+            form=plan.data.format,
+            window=plan.data.window,
+            length=plan.train.seq_len,
+            batch_size=plan.train.batch_size,
+            bos_id=tokenizer.bos_id,
+            seed=plan.seed,
+            prefetch=plan.data.prefetch,
+        ),
+        evaluator=build_evaluator(
+            plan, model, tokenizer, corpus, store, plan.eval.batches, layout.place_evaluation
+        ),
+        flops_per_token=train_flops_per_token(shapes, model.axes, shape, plan.train.seq_len),
+    )
+
+
+def open_corpus(plan: Plan, source: str = "") -> Corpus:
+    """The corpus of a run; `source` says where it lies now, should that have changed."""
+    documents = plan.data.format == "documents"
+    return sources.open_source(source or plan.data.source, documents, plan.data_fields)
+
+
+def _open_tokenizer(plan: Plan, corpus: Corpus, workdir: Path) -> Tokenizer:
+    """The tokenizer that the config names, the run's own, or one learned from the corpus."""
+    if plan.tokenizer.path:
+        return tokenization.load(Path(plan.tokenizer.path).expanduser())
+    own = workdir / "tokenizer.json"
+    if own.exists():
+        return tokenization.load(own)
+    asked = plan.tokenizer
+    return open_tokenizer(corpus, asked.kind, asked.vocab_size, plan.data.val_fraction)
+
+
+def build_model(plan: Plan, vocab_size: int) -> LanguageModel:
+    """The model, computing in the dtype of the config on this backend."""
+    on_cpu, name = jax.default_backend() == "cpu", plan.train.compute_dtype
+    if name == "auto":
+        name = "float32" if on_cpu else "bfloat16"
+    # A compiled loop over layers is up to twice as slow on CPU, and compiles faster elsewhere.
+    unroll = None if on_cpu else 1
+    return models.build(
+        plan.model_name, plan.model, vocab_size, dtype=jnp.dtype(name), unroll=unroll
+    )
+
+
+def build_evaluator(
+    plan: Plan,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    store: Store,
+    batches: int,
+    place: Callable[[Batch], Batch],
+) -> Evaluator:
+    """The evaluator over `batches` held-out batches, whole documents where those are known."""
+    held_out = pipeline.HeldOut(
+        store,
+        documents=corpus.truth is not None or plan.data.format == "documents",
+        length=plan.train.seq_len,
+        batch_size=plan.train.batch_size,
+        rows=batches * plan.train.batch_size,
+        bos_id=tokenizer.bos_id,
+    )
+    return Evaluator(
+        model,
+        tokenizer,
+        held_out,
+        context_length=plan.model.shape(tokenizer.vocab_size).max_seq_len,
+        truth=corpus.truth,
+        samples=plan.eval.samples,
+        place=place,
+    )
+
+
+def _optimizer_fields(plan: Plan) -> tuple[dict[str, float], dict[str, Any]]:
+    """Numbers and switches: a float travels as an array, an int or a name shapes the program."""
+    numbers, switches = {}, {}
+    fields = optimizers.fields(plan.optimizer.name)
+    for name, value in plan.optimizer_fields.items():
+        (numbers if fields[name].kind is float else switches)[name] = value
+    return numbers, switches
+
+
+def _hyper(plan: Plan, numbers: dict[str, float], total_steps: int) -> Hyper:
+    """Every number of the optimizer and schedule as a float32 array."""
+    tree = {
+        "learning_rate": plan.optimizer.learning_rate,
+        "clip_norm": plan.optimizer.clip_norm,
+        "optimizer": numbers,
+        "schedule": {"total_steps": total_steps, **plan.schedule_fields},
+    }
+    return jax.tree.map(np.float32, tree)

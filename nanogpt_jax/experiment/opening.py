@@ -1,0 +1,94 @@
+"""A run directory becomes the objects that sampling, evaluation and inspection need."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from nanogpt_jax import checkpoint, config, record, tokenization
+from nanogpt_jax.data.store import open_store
+from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
+from nanogpt_jax.evaluation import Evaluator
+from nanogpt_jax.experiment.assembly import build_evaluator, build_model, open_corpus
+from nanogpt_jax.experiment.plan import Plan, resolve
+from nanogpt_jax.interface import LanguageModel, ModelShape, Params
+from nanogpt_jax.tokenization import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A run directory, opened: enough to sample, evaluate, serve and inspect."""
+
+    plan: Plan
+    record: record.Record
+    step: int
+    tokenizer: Tokenizer
+    model: LanguageModel
+    params: Params
+    shape: ModelShape
+
+
+def load(workdir: Path, step: str = "last") -> Loaded:
+    """The run in `workdir` at checkpoint `step` (a number, `last` or `best`)."""
+    held = record.read(workdir)
+    try:
+        plan = resolve(config.from_dict(held.config))
+    except ConfigError as error:
+        raise NoCheckpoint(
+            f"{workdir / record.NAME} does not fit this version of the code: "
+            f"{'; '.join(error.problems)}"
+        ) from error
+    tokenizer = tokenization.load(workdir / "tokenizer.json")
+    if tokenizer.sha256 != held.tokenizer["sha256"]:
+        raise Mismatch(
+            f"{workdir}/tokenizer.json is not the tokenizer of this run: "
+            f"{tokenizer.sha256[:12]} found, {held.tokenizer['sha256'][:12]} recorded"
+        )
+    chosen = checkpoint.choose(workdir, step)
+    model = build_model(plan, tokenizer.vocab_size)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
+    )
+    params = checkpoint.load_params(workdir, chosen, abstract)
+    return Loaded(plan, held, chosen, tokenizer, model, params, held.shape)
+
+
+def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:
+    """The evaluator of a run directory, over `batches` held-out batches.
+
+    A record keeps no folder of this machine, so a corpus that was named by an absolute path is
+    looked for here; `source` says where else.
+    """
+    plan = loaded.plan
+    try:
+        corpus = open_corpus(plan, source)
+    except DataError as error:
+        raise DataError(f"{error}; --source=KIND:ARGUMENT says where the corpus is now") from error
+    recorded = loaded.record.corpus["fingerprint"]
+    if corpus.fingerprint != recorded:
+        raise Mismatch(
+            f"{source or plan.data.source} is not the corpus of this run: fingerprint "
+            f"{corpus.fingerprint[:12]} found, {recorded[:12]} recorded"
+        )
+    store = open_store(corpus, loaded.tokenizer, plan.data.val_fraction)
+    return build_evaluator(
+        plan, loaded.model, loaded.tokenizer, corpus, store, batches, jax.device_put
+    )
+
+
+def prompt_tokens(loaded: Loaded, text: str) -> list[int]:
+    """The tokens that a generation continues: with BOS where the run was trained on documents.
+
+    Running text has no BOS in it, so there an empty prompt becomes a line break where it can.
+    """
+    tokenizer = loaded.tokenizer
+    if not loaded.record.corpus["running"]:
+        return [tokenizer.bos_id, *map(int, tokenizer.encode(text))]
+    if text:
+        return [int(token) for token in tokenizer.encode(text)]
+    newlines = [i for i, token in enumerate(tokenizer.token_bytes) if token == b"\n"]
+    return newlines or [tokenizer.bos_id]

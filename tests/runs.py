@@ -1,0 +1,101 @@
+"""Small runs that tests of the loop share: a table of embeddings on a short text.
+
+What takes time is compiling, so `compiled_once` keeps programs on disk between runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from nanogpt_jax import checkpoint
+from nanogpt_jax.experiment import Plan, default_config, resolve
+from nanogpt_jax.train import train
+
+TEXT = "".join(f"{a} times {b} is {a * b}.\n" for a in range(20) for b in range(20))
+
+SMALL = {
+    "train.steps": 6,
+    "train.batch_size": 4,
+    "train.seq_len": 16,
+    "model.d_model": 8,
+    "model.max_seq_len": 16,
+    "schedule.warmup_steps": 1,
+    "optimizer.learning_rate": 0.01,
+    "eval.every_steps": 3,
+    "eval.batches": 2,
+    "checkpoint.every_steps": 2,
+    "checkpoint.milestones": 0,
+    "log.every_steps": 1,
+    "data.prefetch": 0,
+}
+
+
+@contextlib.contextmanager
+def compiled_once(folder: Path) -> Iterator[None]:
+    """Programs and tokens are kept under `folder`, so that each is made once in the block."""
+    options = {
+        "jax_compilation_cache_dir": str(folder / "programs"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOGPT_CACHE", str(folder / "tokens"))
+        try:
+            for name, value in options.items():
+                jax.config.update(name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+
+
+def small_plan(
+    folder: Path, changes: dict[str, Any] | None = None, model: str = "embedding"
+) -> Plan:
+    """A plan of `SMALL`, with `changes` by address, on the text in `folder`."""
+    text = folder / "tables.txt"
+    if not text.exists():
+        text.write_text(TEXT)
+    values = {"data.source": f"text:{text}", **SMALL, **(changes or {})}
+    assignments = [(address, str(value)) for address, value in values.items()]
+    return resolve(default_config(model=model), assignments)
+
+
+def small_run(workdir: Path, changes: dict[str, Any] | None = None, **options: Any) -> str:
+    """Trains a small plan; its text lies beside `workdir`."""
+    return train(small_plan(workdir.parent, changes), workdir, **options)
+
+
+def lines_of(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of(workdir: Path, name: str) -> list[int]:
+    """The step of every line that has a value of `name`, in the order of the file."""
+    return [line["step"] for line in lines_of(workdir) if name in line]
+
+
+def kinds_of(workdir: Path) -> dict[int, str]:
+    """What the checkpoints of a run are, by step."""
+    return {one.step: one.kind for one in checkpoint.read_sidecars(workdir)}
+
+
+def content_of(workdir: Path) -> dict[str, bytes]:
+    """Every file of a run directory but its log and lock, which a refused start may write."""
+    files = (path for path in workdir.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(workdir)): path.read_bytes()
+        for path in files
+        if path.name not in ("train.log", "lock")
+    }

@@ -1,0 +1,175 @@
+"""The house of docs/architecture.md, read from the imports of every module."""
+
+import ast
+import os
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "nanogpt_jax"
+
+FLOORS = {
+    0: {"errors", "interface", "registry", "runtime"},
+    1: {
+        *("cli", "config", "functional", "interrupt", "losses", "metrics", "record"),
+        *("sampling", "schema", "tokenization"),
+    },
+    2: {"costs", "data", "layers", "optim", "parallel", "state"},
+    3: {"checkpoint", "evaluation", "generate", "models", "step"},
+    4: {"experiment"},
+    5: {"comparison", "report", "train"},
+    6: {"evaluate", "main", "sample", "tokenizer"},
+}
+# Which of our modules may import a library; those that are not here, none may.
+EVERYWHERE = ("nanogpt_jax",)
+LIBRARIES = {
+    "absl": EVERYWHERE,
+    "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
+    "grain": ("nanogpt_jax.data.pipeline",),
+    "jax": EVERYWHERE,
+    "matplotlib": ("nanogpt_jax.comparison",),
+    "ml_collections": ("nanogpt_jax.config", "nanogpt_jax.experiment.files"),
+    "numpy": EVERYWHERE,
+    "optax": ("nanogpt_jax.optim", "nanogpt_jax.step"),
+    "orbax": ("nanogpt_jax.checkpoint",),
+    "rich": ("nanogpt_jax.metrics",),
+    "tensorboardX": ("nanogpt_jax.metrics",),
+    "tokenizers": ("nanogpt_jax.tokenization",),
+}
+# What reads no array and starts fast: words, and the grammar of the stories.
+STANDARD_LIBRARY_ONLY = (
+    "nanogpt_jax.errors",
+    "nanogpt_jax.registry",
+    "nanogpt_jax.data.corpus",
+    "nanogpt_jax.data.sources.tales",
+)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(module: str) -> set[str]:
+    """What `module` imports, anywhere in it: our modules, and names in libraries."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{module} imports relatively"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = inside & TREES.keys()
+            found |= submodules | ({node.module} if inside - submodules else set())
+    return found
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports_of(module) if name.split(".")[0] == "nanogpt_jax"}
+
+
+def room(module: str) -> str:
+    """The file or package at the top level that a module belongs to."""
+    return module.split(".")[1]
+
+
+ROOMS = {room(module) for module in TREES if module != "nanogpt_jax"}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+
+
+def within(module: str, places: tuple[str, ...]) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+def test_every_module_has_its_floor():
+    assert ROOMS == FLOOR_OF.keys()
+    assert sum(map(len, FLOORS.values())) == len(FLOOR_OF), "a module stands on two floors"
+
+
+def test_the_reader_of_imports_sees_every_form():
+    assert "nanogpt_jax.checkpoint.table" in imports_of("nanogpt_jax.checkpoint.__main__")
+    assert "nanogpt_jax.checkpoint" in imports_of("nanogpt_jax.train")
+    assert "matplotlib.figure" in imports_of("nanogpt_jax.comparison")  # inside a function
+
+
+@pytest.mark.parametrize("module", sorted(TREES.keys() - {"nanogpt_jax"}))
+def test_imports_go_down_or_sideways(module: str):
+    assert {name for name in ours(module) if name not in TREES} == set()
+    upwards = {name for name in ours(module) if FLOOR_OF[room(name)] > FLOOR_OF[room(module)]}
+    assert upwards == set()
+
+
+def test_imports_have_no_cycle_between_modules_nor_between_rooms():
+    list(TopologicalSorter({name: ours(name) - {name} for name in TREES}).static_order())
+    rooms: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for module in TREES.keys() - {"nanogpt_jax"}:
+        rooms[room(module)] |= {room(name) for name in ours(module)} - {room(module)}
+    list(TopologicalSorter(rooms).static_order())
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_a_library_is_imported_only_where_it_belongs(module: str):
+    libraries = {name.split(".")[0] for name in imports_of(module) - ours(module)}
+    libraries -= sys.stdlib_module_names
+    strange = {name for name in libraries if not within(module, LIBRARIES.get(name, ()))}
+    assert strange == set()
+    if within(module, STANDARD_LIBRARY_ONLY):
+        assert libraries == set()
+
+
+@pytest.mark.parametrize("module", sorted(TREES))
+def test_a_module_says_what_it_is_for_and_only_defines(module: str):
+    docstring, *body = TREES[module].body
+    assert ast.get_docstring(TREES[module])
+    assert isinstance(docstring, ast.Expr)
+    definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    definitions += (ast.Assign, ast.AnnAssign)
+    for node in body:
+        if isinstance(node, ast.If):
+            assert ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING")
+        else:
+            assert isinstance(node, definitions), f"{module}, line {node.lineno}, does work"
+
+
+def test_no_module_has_a_name_of_the_standard_library():
+    """Its folder comes first on the path when `python nanogpt_jax/main.py` is run."""
+    assert ROOMS & sys.stdlib_module_names == set()
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_importing_the_package_alone_does_not_import_jax():
+    code = "import nanogpt_jax, sys; print(nanogpt_jax.__version__, 'jax' in sys.modules)"
+    ended = run_python("-c", code)
+    assert ended.stdout.split()[1:] == ["False"], ended.stderr
+
+
+def test_importing_every_module_starts_no_backend():
+    """No backend has that name, so whatever starts one fails."""
+    imports = "\n".join(f"import {module}" for module in TREES)
+    fails = (
+        "try:\n    nanogpt_jax.runtime.describe_devices()\nexcept RuntimeError:\n    print('ok')"
+    )
+    ended = run_python("-c", f"{imports}\n{fails}", JAX_PLATFORMS="nonsense")
+    assert (ended.returncode, ended.stdout) == (0, "ok\n"), ended.stderr
+
+
+def test_the_main_command_runs_as_a_file():
+    ended = run_python("nanogpt_jax/main.py", "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("Train a GPT") and "--require_checkpoint" in ended.stdout

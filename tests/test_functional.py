@@ -1,0 +1,214 @@
+"""The mathematics against NumPy in float64, and the properties that the docstrings promise."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import AbstractMesh, AxisType
+
+from nanogpt_jax import functional as F
+
+B, H, T, S, C = 2, 4, 3, 5, 6
+# Half the time to compile, and the same mathematics.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def mask() -> jax.Array:
+    """allowed_BTS: a query sees its own key, S - T further on, and by chance the earlier ones."""
+    chance = np.random.default_rng(7).random((B, T, S)) < 0.6
+    earlier, itself = np.tri(T, S, S - T - 1, dtype=bool), np.eye(T, S, S - T, dtype=bool)
+    return jnp.asarray((chance & earlier) | itself)
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, allowed: Any) -> Any:
+    """Probabilities and mixed values, one head and one query at a time."""
+    p_BHTS, y_BHTC = np.zeros((B, H, T, S)), np.zeros((B, H, T, C))
+    group = H // k.shape[1]
+    for b, h, t in np.ndindex(B, H, T):
+        seen = np.flatnonzero(np.asarray(allowed)[b, t])
+        scores = k[b, h // group, seen] @ q[b, h, t] / math.sqrt(C)
+        weights = np.exp(scores - scores.max())
+        p_BHTS[b, h, t, seen] = weights / weights.sum()
+        y_BHTC[b, h, t] = p_BHTS[b, h, t] @ v[b, h // group]
+    return p_BHTS, y_BHTC
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_is_the_numpy_attention(kv_heads: int):
+    q = normal(B, H, T, C)
+    k, v = normal(B, kv_heads, S, C, seed=1), normal(B, kv_heads, S, C, seed=2)
+    p_BHTS, y_BHTC = attention(q, k, v, mask())
+    with jax.enable_x64(True):
+        probabilities = quick_jit(F.attention_probabilities)(q, k, mask())
+        attended = quick_jit(F.attend)(q, k, v, mask())
+        mixed = quick_jit(F.mix)(probabilities, v)
+        assert probabilities.dtype == attended.dtype == mixed.dtype == jnp.float64
+        np.testing.assert_allclose(probabilities, p_BHTS, atol=1e-12)
+        np.testing.assert_allclose(attended, y_BHTC, atol=1e-12)
+        np.testing.assert_allclose(mixed, y_BHTC, atol=1e-12)
+
+
+def test_both_paths_of_attention_have_the_same_gradient():
+    qkv = tuple(jnp.asarray(normal(B, n, s, C), jnp.float32) for n, s in ((H, T), (2, S), (2, S)))
+    target = jnp.asarray(normal(B, H, T, C, seed=4), jnp.float32)
+
+    def fused(q: Any, k: Any, v: Any) -> Any:
+        return jnp.sum(F.attend(q, k, v, mask()) * target)
+
+    def plain(q: Any, k: Any, v: Any) -> Any:
+        return jnp.sum(F.mix(F.attention_probabilities(q, k, mask()), v) * target)
+
+    programs = [str(jax.make_jaxpr(path)(*qkv)) for path in (fused, plain)]
+    assert programs[0] != programs[1]
+    grads = [quick_jit(jax.grad(path, argnums=(0, 1, 2)))(*qkv) for path in (fused, plain)]
+    for ours, theirs in zip(*grads, strict=True):
+        assert float(jnp.abs(ours).max()) > 0.01
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_large_scores_do_not_overflow_and_a_query_without_keys_is_finite():
+    q, k, v = (jnp.asarray(normal(B, H, n, C) * 1e3, jnp.float32) for n in (T, S, S))
+    allowed = mask().at[0, 0].set(False)
+    assert np.isfinite(F.attend(q, k, v, allowed)).all()
+    assert np.isfinite(F.attention_probabilities(q, k, allowed)).all()
+    grads = quick_jit(jax.grad(lambda q: jnp.sum(F.attend(q, k, v, allowed))))(q)
+    assert np.isfinite(grads).all()
+
+
+def test_attention_in_bfloat16_computes_its_softmax_in_float32():
+    q, k, v = (jnp.asarray(normal(B, H, n, C), jnp.bfloat16) for n in (T, S, S))
+    probabilities = F.attention_probabilities(q, k, mask())
+    assert probabilities.dtype == jnp.float32
+    np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-6)
+    assert F.attend(q, k, v, mask()).dtype == F.mix(probabilities, v).dtype == jnp.bfloat16
+    wide = [np.asarray(x, "float64") for x in (q, k, v)]
+    exact = attention(wide[0], wide[1], wide[2], mask())[1]
+    np.testing.assert_allclose(np.asarray(F.attend(q, k, v, mask()), "float64"), exact, atol=0.03)
+
+
+def test_norms_are_those_of_numpy():
+    x, eps = normal(3, 8) * 5 + 2, 0.1
+    centred = x - x.mean(-1, keepdims=True)
+    rms = x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+    layer = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(F.rms_norm(jnp.array(x), eps), rms, atol=1e-14)
+        np.testing.assert_allclose(F.layer_norm(jnp.array(x), eps), layer, atol=1e-14)
+
+
+@pytest.mark.parametrize("norm", [F.rms_norm, F.layer_norm])
+def test_norms_work_in_float32_and_return_the_dtype_they_got(norm: Any):
+    x = jnp.asarray(normal(3, 512) + 100, jnp.bfloat16)  # the mean square of bfloat16 would drift
+    found, exact = norm(x, 1e-6), norm(x.astype(jnp.float32), 1e-6)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
+
+
+@given(shift=st.integers(0, 1000), distance=st.integers(-20, 20), seed=st.integers(0, 2**32 - 1))
+def test_rotation_keeps_lengths_and_depends_on_distance_alone(shift: int, distance: int, seed: int):
+    q, k = jnp.asarray(np.random.default_rng(seed).normal(size=(2, 1, 1, 1, 8)), jnp.float32)
+
+    def product(at: int) -> float:
+        turned_q = F.rotate(q, jnp.array([[at + distance]]), 10000.0)
+        turned_k = F.rotate(k, jnp.array([[at]]), 10000.0)
+        assert float(jnp.linalg.norm(turned_q)) == pytest.approx(
+            float(jnp.linalg.norm(q)), rel=1e-5
+        )
+        return float(jnp.sum(turned_q * turned_k))
+
+    assert product(shift) == pytest.approx(product(0), abs=5e-3)
+
+
+def test_rotation_pairs_halves_in_nanochats_direction():
+    x = normal(1, 2, 3, 6)
+    positions = [[0, 1, 5]]
+    turned = F.rotate(jnp.asarray(x, jnp.float32), jnp.array(positions), 100.0)
+    assert turned.dtype == jnp.float32
+    np.testing.assert_allclose(turned[:, :, 0], x[:, :, 0], atol=1e-6)
+    for t, c in np.ndindex(3, 3):
+        angle = positions[0][t] * 100.0 ** (-2 * c / 6)
+        cos, sin = math.cos(angle), math.sin(angle)
+        first, second = x[0, :, t, c], x[0, :, t, c + 3]
+        np.testing.assert_allclose(turned[0, :, t, c], first * cos + second * sin, atol=1e-5)
+        np.testing.assert_allclose(turned[0, :, t, c + 3], second * cos - first * sin, atol=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=3))
+def test_positions_restart_with_every_document(rows: list[list[int]]):
+    expected = []
+    for row in rows:
+        places: list[int] = []
+        for index, segment in enumerate(row):
+            follows = index > 0 and row[index - 1] == segment
+            places.append(places[-1] + 1 if follows else 0)
+        expected.append(places)
+    padded = rows + [[0] * 7] * (3 - len(rows))  # one shape, one compilation
+    assert F.segment_positions(jnp.array(padded))[: len(rows)].tolist() == expected
+
+
+def test_the_causal_mask_lets_a_query_see_itself_and_what_came_before():
+    assert F.causal_mask(3).tolist() == [
+        [[True, False, False], [True, True, False], [True, True, True]]
+    ]
+
+
+def test_softcap_is_the_identity_near_zero_and_bounded_far_away():
+    x = jnp.array([-1e6, -0.01, 0.0, 0.01, 1e6])
+    np.testing.assert_allclose(F.softcap(x, 15.0), [-15, -0.01, 0, 0.01, 15], atol=1e-6)
+
+
+def test_activations_are_their_formulas():
+    x = np.linspace(-4, 4, 41)
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    formulas = {
+        "relu": np.maximum(x, 0),
+        "relu2": np.maximum(x, 0) ** 2,
+        "gelu": x * np.array([(1 + math.erf(each / math.sqrt(2))) / 2 for each in x]),
+        "gelu_tanh": x * (1 + np.tanh(inner)) / 2,
+    }
+    assert set(formulas) == set(F.ACTIVATIONS)
+    for name, values in formulas.items():
+        found = F.ACTIVATIONS[name](jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(found, values, atol=2e-6)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    x = jnp.ones((100, 200), jnp.bfloat16)
+    dropped, other = (F.dropout(x, 0.2, jax.random.key(seed)) for seed in (0, 1))
+    assert dropped.dtype == jnp.bfloat16
+    assert set(np.unique(np.asarray(dropped, "float32"))) == {0.0, 1.25}
+    assert float((dropped == 0).mean()) == pytest.approx(0.2, abs=0.01)
+    assert not np.array_equal(dropped, other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wide"), [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
+def test_at_least_float32_widens_and_never_narrows(dtype: str, wide: str):
+    with jax.enable_x64(True):
+        assert F.at_least_float32(jnp.ones(1, dtype)).dtype == wide
+
+
+def test_constrain_speaks_only_to_a_mesh_that_divides_the_rows():
+    def constrained(rows: int) -> bool:
+        x = jax.ShapeDtypeStruct((rows, 4, 3), jnp.float32)
+        return "sharding_constraint" in str(jax.make_jaxpr(lambda x: F.constrain(x))(x))
+
+    assert not constrained(6)
+    names = ("data", "fsdp", "tensor")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((3, 2, 2), names, (AxisType.Auto,) * 3)):
+        assert [constrained(rows) for rows in (1, 4, 6, 12)] == [False, False, True, True]
+    with jax.sharding.use_abstract_mesh(AbstractMesh((2,), ("devices",), (AxisType.Auto,))):
+        assert not constrained(6)
