@@ -11,24 +11,29 @@ from nanogpt_jax.experiment import default_config
 
 
 def get_config() -> ConfigDict:
-    """What all rungs share."""
-    config = default_config(model="gpt", optimizer="adamw", schedule="warmup_cosine")
+    """What all rungs share: minigpt's data, budget and optimizer."""
+    config = default_config(model="gpt", optimizer="muon", schedule="warmup_stable_decay")
     config.data.source = "bundled:tales"
+    config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 1024
+    config.tokenizer.vocab_size = 2048
     config.train.steps = 1000
     config.train.batch_size = 32
     config.train.seq_len = 128
-    config.optimizer.learning_rate = 5e-3
-    config.schedule.warmup_steps = 50
+    config.train.accumulate_steps = 4
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.embedding_ratio = 1.0
+    config.schedule.warmup_steps = 20
+    config.eval.every_steps = 250
+    config.log.every_steps = 20
     return config
 
 
 def get_variants() -> dict[str, dict[str, object]]:
-    """One model a rung."""
+    """One model a rung; the last is minigpt."""
     return {
         "embedding": {"model.name": "embedding"},
         "single_head": {"model.name": "single_head"},
         "multi_head": {"model.name": "multi_head"},
-        "gpt": {"model.name": "gpt", "model.n_kv_head": 2},
+        "gpt": {"model.name": "gpt", "model.n_kv_head": 2, "model.tied_head": True},
     }

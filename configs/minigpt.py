@@ -1,6 +1,6 @@
-"""A modern 4-layer GPT on small stories.
+"""A modern 4-layer GPT on small stories, a few minutes on two CPU cores.
 
-scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
+    scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
 """
 
 from ml_collections import ConfigDict
@@ -12,18 +12,24 @@ def get_config() -> ConfigDict:
     """The block of transformers' NanoChatForCausalLM, trained with Muon."""
     config = default_config(model="gpt", optimizer="muon", schedule="warmup_stable_decay")
     config.data.source = "bundled:tales"
+    config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 1024
+    config.tokenizer.vocab_size = 2048  # more than the tales' words need, so a word is a token
 
     config.model.n_layer = 4
     config.model.n_head = 4
     config.model.n_kv_head = 2
     config.model.d_model = 128
     config.model.max_seq_len = 128
+    config.model.tied_head = True  # a word that is copied needs no second table
 
     config.train.steps = 1000
     config.train.batch_size = 32
     config.train.seq_len = 128
+    config.train.accumulate_steps = 4  # 8 rows at a time stay in the cache of a CPU
     config.optimizer.learning_rate = 0.02
+    config.optimizer.embedding_ratio = 1.0
     config.schedule.warmup_steps = 20
+    config.eval.every_steps = 250
+    config.log.every_steps = 20
     return config

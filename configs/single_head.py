@@ -10,10 +10,11 @@ from nanogpt_jax.experiment import default_config
 
 def get_config() -> ConfigDict:
     """One head of 32 channels, learned positions."""
-    config = default_config(model="single_head", optimizer="adamw", schedule="warmup_cosine")
+    config = default_config(model="single_head", optimizer="muon", schedule="warmup_stable_decay")
     config.data.source = "bundled:tales"
+    config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 1024
+    config.tokenizer.vocab_size = 2048
 
     config.model.d_model = 128
     config.model.max_seq_len = 128
@@ -21,6 +22,9 @@ def get_config() -> ConfigDict:
     config.train.steps = 1000
     config.train.batch_size = 32
     config.train.seq_len = 128
-    config.optimizer.learning_rate = 5e-3
-    config.schedule.warmup_steps = 50
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.embedding_ratio = 1.0
+    config.schedule.warmup_steps = 20
+    config.eval.every_steps = 250
+    config.log.every_steps = 20
     return config

@@ -28,6 +28,7 @@ from typing import Annotated, Any, NoReturn
 import jax
 from absl import app, flags, logging
 
+from nanogpt_jax import runtime
 from nanogpt_jax.errors import ConfigError, ExitCode, NanogptError, exit_code_of
 from nanogpt_jax.registry import Field, field_of, fields_of, unknown
 
@@ -62,6 +63,7 @@ def run(commands: Commands, description: str | None) -> NoReturn:
 
 
 def _call(bound: Callable[[], object]) -> None:
+    runtime.leave_out_cuda()
     bound()
     sys.stdout.flush()  # here, where a closed pipe is no traceback
 

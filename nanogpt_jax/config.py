@@ -38,8 +38,9 @@ class Data:
     source: Annotated[str, "KIND:ARGUMENT, such as bundled:tales or text:PATH"] = "bundled:tales"
     val_fraction: Annotated[float, "last share of the corpus, held out", fraction] = 0.1
     format: Annotated[
-        Literal["stream", "documents"],
-        "stream: windows of running text; documents: one document a row, padded",
+        Literal["stream", "packed", "documents"],
+        "stream: windows of running text; packed: documents end to end from the beginning of "
+        "one, the last cut; documents: one a row, padded",
     ] = "stream"
     window: Annotated[
         Literal["random", "sequential", "shuffled"], "order of windows, or of documents"

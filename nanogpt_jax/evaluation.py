@@ -6,6 +6,7 @@ being independent (see `ratio`). Nothing here chooses rows or writes a metric do
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,9 @@ from nanogpt_jax.interface import Array, Batch, LanguageModel, Params
 from nanogpt_jax.losses import row_losses
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.tokenization import Tokenizer
+
+# How documents are sampled to be judged and shown: what the README's `sample` command asks for.
+JUDGED_AT = Sampling(temperature=0.8, top_k=40, top_p=0.95)
 
 
 class Evaluator:
@@ -90,12 +94,12 @@ class Evaluator:
         return metrics, texts[0]
 
     def _documents(self, params: Params, count: int) -> list[str]:
-        """Documents drawn at temperature 1, seeds 0 to count - 1."""
+        """Documents drawn as `JUDGED_AT` says, seeds 0 to count - 1."""
         prompts = [[self._tokenizer.bos_id]] * count
         drawn = self._generator.complete(
             params,
             prompts,
-            [Sampling(seed=seed) for seed in range(count)],
+            [dataclasses.replace(JUDGED_AT, seed=seed) for seed in range(count)],
             max_tokens=self._generator.context_length,
             stop=self._tokenizer.bos_id,
         )
@@ -106,7 +110,7 @@ class Evaluator:
         prompt = list(self._held_out.prompt)
         stop = {self._tokenizer.bos_id}
         stream = self._generator.stream(
-            params, prompt, Sampling(temperature=0.8), max_tokens=max_tokens, stop=stop
+            params, prompt, JUDGED_AT, max_tokens=max_tokens, stop=stop
         )
         return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
 

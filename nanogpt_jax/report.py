@@ -29,6 +29,7 @@ class Report:
         self._tokens_per_step = run.plan.tokens_per_step
         self._flops_per_token = run.flops_per_token
         self._peak_flops = costs.peak_flops(run.layout.devices)
+        self._step = 0  # the last that was read
         self._pending: tuple[int, StepSums] | None = None
         self._read: list[Any] = []  # StepSums of floats
         self._seconds: list[float] = []
@@ -45,6 +46,12 @@ class Report:
         self._read_pending(timed=False)
         self._mark = None
 
+    def close(self) -> None:
+        """Writes what the run's last updates have left."""
+        self.flush()
+        if self._read:
+            self._write(self._step)
+
     def _read_pending(self, timed: bool) -> None:
         """Reads the sums that are waiting; from call to call, that is the time of one update."""
         pending, self._pending = self._pending, None
@@ -55,7 +62,7 @@ class Report:
         self._mark = now
         if pending is None:
             return
-        step = pending[0]
+        self._step = step = pending[0]
         if not (math.isfinite(values.loss.nats) and math.isfinite(values.grad_norm)):
             raise NonFinite(
                 f"step {step}: loss {values.loss.nats}, gradient norm {values.grad_norm}; go on "

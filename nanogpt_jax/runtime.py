@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import logging
+import sys
+import types
 from collections import Counter
 
 import jax
+
+# The modules by which jax finds CUDA.
+_CUDA_PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
+
+
+def leave_out_cuda() -> None:
+    """Keeps jax from opening CUDA's libraries where `--jax_platforms` leaves CUDA out.
+
+    jax initialises every plugin that it finds, whatever the platforms asked for.
+    """
+    platforms = (jax.config.values["jax_platforms"] or "cuda").split(",")
+    if not {"cuda", "gpu"} & {*platforms}:
+        for name in _CUDA_PLUGINS:
+            stand_in = types.ModuleType(name)
+            vars(stand_in)["initialize"] = lambda: None
+            sys.modules.setdefault(name, stand_in)
 
 
 def describe_devices() -> str:

@@ -111,6 +111,7 @@ def _loop(
                     )
                 refuse_leak(values)
             if last:
+                report.close()
                 break
             state, sums = update(state, run.layout.place_batch(next(batches)), run.hyper)
             report(step + 1, sums)  # reads the update before while this one runs

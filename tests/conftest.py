@@ -4,7 +4,7 @@ It knows nothing of the package, so that a broken import fails one test file and
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +18,14 @@ hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("tests")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the tests out of the user's cache, and processes that they start as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,12 @@ from typing import Any, Literal, Self
 import grain
 import numpy as np
 
-from nanogpt_jax.data.examples import Examples, Rows, Windows
+from nanogpt_jax.data.examples import Examples, Packed, Rows, Windows
 from nanogpt_jax.data.store import Store
 from nanogpt_jax.errors import DataError
 from nanogpt_jax.interface import Batch
 
+Form = Literal["stream", "packed", "documents"]
 Window = Literal["random", "sequential", "shuffled"]
 
 # How much held-out text a sample of running text continues.
@@ -69,7 +70,7 @@ class Batches:
 def train_batches(
     store: Store,
     *,
-    form: Literal["stream", "documents"],
+    form: Form,
     window: Window,
     length: int,
     batch_size: int,
@@ -82,6 +83,8 @@ def train_batches(
     inner_bos = None if store.running else bos_id
     if form == "documents":
         examples: Examples = Rows(tokens, length, bos_id)
+    elif form == "packed":
+        examples = Packed(tokens, length, bos_id)
     else:
         examples = Windows(tokens, length, 1 if window == "random" else length, inner_bos)
     if examples.count == 0:

@@ -115,7 +115,7 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
 
 def open_corpus(plan: Plan, source: str = "") -> Corpus:
     """The corpus of a run; `source` says where it lies now, should that have changed."""
-    documents = plan.data.format == "documents"
+    documents = plan.data.format != "stream"
     return sources.open_source(source or plan.data.source, documents, plan.data_fields)
 
 
@@ -154,7 +154,7 @@ def build_evaluator(
     """The evaluator over `batches` held-out batches, whole documents where those are known."""
     held_out = pipeline.HeldOut(
         store,
-        documents=corpus.truth is not None or plan.data.format == "documents",
+        documents=corpus.truth is not None or plan.data.format != "stream",
         length=plan.train.seq_len,
         batch_size=plan.train.batch_size,
         rows=batches * plan.train.batch_size,

@@ -46,16 +46,10 @@ THINGS = {
         dirty crooked thin light magic lucky dusty shabby
     """,
     "open_shape": "old odd ugly ancient enormous expensive unusual",
-    "look": """
-        red blue green yellow golden white silver black brown orange purple pink striped grey
-        wooden shiny spotted painted glass copper leather crimson turquoise pale violet scarlet
-        bronze
-    """,
+    "look": "red blue green yellow golden white silver black",
     "single": """
-        kite lantern hat drum key ring book whistle flute ball basket map cup bell boat scarf coat
-        mirror clock box spoon doll compass violin coin blanket brush necklace button puppet
-        teapot feather guitar trumpet bucket crown telescope pillow vase bracelet candle pen
-        ribbon hammer jar pot jug
+        kite lantern hat drum key ring book whistle flute ball basket map cup bell boat
+        scarf coat mirror clock box spoon doll compass violin coin blanket brush necklace
     """,
     "several": """
         boots gloves shoes marbles beads mittens skates coins ribbons slippers cards pencils
