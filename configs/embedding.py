@@ -22,9 +22,10 @@ def get_config() -> ConfigDict:
     config.train.steps = 1000
     config.train.batch_size = 32
     config.train.seq_len = 128
-    config.optimizer.learning_rate = 0.02
+    config.optimizer.learning_rate = 0.012
     config.optimizer.embedding_ratio = 1.0
     config.schedule.warmup_steps = 20
+    config.schedule.decay_fraction = 0.8
     config.eval.every_steps = 250
     config.log.every_steps = 20
     return config

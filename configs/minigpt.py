@@ -1,6 +1,6 @@
 """A modern 4-layer GPT on small stories, a few minutes on two CPU cores.
 
-    scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
+scripts/run python -m nanogpt_jax.main --config=configs/minigpt.py
 """
 
 from ml_collections import ConfigDict
@@ -27,9 +27,10 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 32
     config.train.seq_len = 128
     config.train.accumulate_steps = 4  # 8 rows at a time stay in the cache of a CPU
-    config.optimizer.learning_rate = 0.02
+    config.optimizer.learning_rate = 0.012
     config.optimizer.embedding_ratio = 1.0
     config.schedule.warmup_steps = 20
+    config.schedule.decay_fraction = 0.8
     config.eval.every_steps = 250
     config.log.every_steps = 20
     return config

@@ -109,9 +109,7 @@ class Evaluator:
         """One text from the start of a document, or from the first held-out words."""
         prompt = list(self._held_out.prompt)
         stop = {self._tokenizer.bos_id}
-        stream = self._generator.stream(
-            params, prompt, JUDGED_AT, max_tokens=max_tokens, stop=stop
-        )
+        stream = self._generator.stream(params, prompt, JUDGED_AT, max_tokens=max_tokens, stop=stop)
         return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
 
 

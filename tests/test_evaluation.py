@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,10 +20,9 @@ from nanogpt_jax import tokenization
 from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth
 from nanogpt_jax.data.pipeline import HeldOut
 from nanogpt_jax.data.store import open_store
-from nanogpt_jax.evaluation import Evaluator, ratio
+from nanogpt_jax.evaluation import JUDGED_AT, Evaluator, ratio
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.interface import KVCache, LanguageModel, ModelOutput
-from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.tokenization import Tokenizer
 from tests.fakes import compile_events
 
@@ -194,17 +194,17 @@ def test_valid_stories_are_the_share_of_samples_that_the_truth_allows(
 ):
     samples = 40
     values, text = make_evaluator(
-        truth=judge(lambda story: story.startswith("a")), samples=samples
+        truth=judge(lambda story: story.startswith("b")), samples=samples
     )(PARAMS)
     drawn = Generator(table_model(), 12).complete(
         PARAMS,
         [[BOS]] * samples,
-        [Sampling(seed=seed) for seed in range(samples)],
+        [dataclasses.replace(JUDGED_AT, seed=seed) for seed in range(samples)],
         max_tokens=12,
         stop=BOS,
     )
     stories = [TOKENIZER.decode(tokens) for tokens in drawn]
-    share = sum(story.startswith("a") for story in stories) / samples
+    share = sum(story.startswith("b") for story in stories) / samples
     assert 0 < share < 1 and len(set(stories)) > 5
     assert values["val/valid_stories"] == share
     error = math.sqrt(share * (1 - share) / samples)

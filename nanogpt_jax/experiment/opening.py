@@ -30,8 +30,9 @@ class Loaded:
     shape: ModelShape
 
 
-def load(workdir: Path, step: str = "last") -> Loaded:
+def load(workdir: Path | str, step: str = "last") -> Loaded:
     """The run in `workdir` at checkpoint `step` (a number, `last` or `best`)."""
+    workdir = Path(workdir).expanduser().resolve()
     held = record.read(workdir)
     try:
         plan = resolve(config.from_dict(held.config))

@@ -12,14 +12,8 @@ SEVERAL = {form: form for form in SINGLE}
 FORMS = {"girl": GIRL, "boy": BOY, "single": SINGLE, "several": SEVERAL, "tool": SINGLE}
 
 PEOPLE = {
-    "girl": """
-        Anna Mia Lucy Ella Clara Nora Ida Rosa Greta Zoe Bella Hanna Julia Daisy Olga Tilda Vera
-        Sara Penny Fiona
-    """,
-    "boy": """
-        Tom Ben Max Leo Sam Jack Noah Emil Paul Oscar Adam Felix Henry Ivan David George Carl
-        Robin Victor Will
-    """,
+    "girl": "Anna Mia Lucy Ella Clara Nora Ida Rosa",
+    "boy": "Tom Ben Max Leo Sam Jack Noah Emil",
     "trait": """
         kind brave clever shy cheerful curious gentle quiet lazy patient polite bold merry lonely
         stubborn greedy dreamy careful friendly silly wise funny tall jolly famous
@@ -46,16 +40,17 @@ THINGS = {
         dirty crooked thin light magic lucky dusty shabby
     """,
     "open_shape": "old odd ugly ancient enormous expensive unusual",
-    "look": "red blue green yellow golden white silver black",
+    "look": """
+        red blue green yellow golden white silver black brown orange purple pink striped grey
+        wooden shiny spotted painted glass copper leather crimson turquoise pale violet scarlet
+        bronze
+    """,
     "single": """
         kite lantern hat drum key ring book whistle flute ball basket map cup bell boat
-        scarf coat mirror clock box spoon doll compass violin coin blanket brush necklace
+        scarf coat mirror clock box
     """,
-    "several": """
-        boots gloves shoes marbles beads mittens skates coins ribbons slippers cards pencils
-        buttons candles
-    """,
-    "tool": "rope ladder pole plank rake broom oar hook belt spade umbrella",
+    "several": "boots gloves shoes marbles beads mittens skates coins",
+    "tool": "rope ladder pole plank rake broom",
     "taste": "fresh warm sweet tasty delicious hot good sour salty spicy crisp soft juicy",
     "food": """
         bread cheese apples soup honey cake pears nuts cherries porridge plums carrots berries
