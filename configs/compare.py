@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.data.source = "bundled:tales"
     config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 2048
+    config.tokenizer.vocab_size = 1590  # every word of the tales is one token
     config.train.steps = 1000
     config.train.batch_size = 32
     config.train.seq_len = 128

@@ -12,8 +12,9 @@ def get_config() -> ConfigDict:
     """LayerNorm with gain and bias, learned positions, tanh GELU, biases, a tied head, AdamW."""
     config = default_config(model="gpt", optimizer="adamw", schedule="warmup_cosine")
     config.data.source = "bundled:tales"
+    config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 1024
+    config.tokenizer.vocab_size = 1590  # every word of the tales is one token
 
     config.model.n_layer = 4
     config.model.n_head = 4

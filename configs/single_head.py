@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.data.source = "bundled:tales"
     config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 2048
+    config.tokenizer.vocab_size = 1590  # every word of the tales is one token
 
     config.model.d_model = 128
     config.model.max_seq_len = 128

@@ -79,10 +79,10 @@ def test_the_main_command_prints_a_sample_and_nothing_else_on_stdout(trained):
 
 def test_stdout_is_the_text_alone_and_the_same_seed_gives_the_same(workdir):
     flags = (workdir, "--prompt=The ", "--max_tokens=40", "--temperature=0.8", "--top_k=40")
-    code, out, err = run("sample", *flags, "--top_p=0.95", "--seed=1")
+    code, out, err = run("sample", *flags, "--top_p=0.95", "--seed=3")
     assert (code, err) == (0, "")
     assert out.startswith("The ") and 4 < len(out.removesuffix("\n")) <= 44
-    assert sampled(*flags, "--top_p=0.95", "--seed=1") == out
+    assert sampled(*flags, "--top_p=0.95", "--seed=3") == out
     assert sampled(*flags, "--top_p=0.95", "--seed=2") != out
 
 

@@ -180,7 +180,7 @@ def test_metrics_stand_at_their_steps_each_mean_with_its_error(tmp_path: Path) -
         "checkpoint.every_steps": 0,
     }
     small_run(tmp_path / "run", changes)
-    assert steps_of(tmp_path / "run", "train/loss") == [4, 8]
+    assert steps_of(tmp_path / "run", "train/loss") == [4, 8, 11], "and what the last updates left"
     assert steps_of(tmp_path / "run", "val/loss") == [0, 5, 10, 11], (
         "also before the first and after the last"
     )
