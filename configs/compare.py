@@ -2,6 +2,9 @@
 
     scripts/run python -m nanogpt_jax.main --config=configs/compare.py
 
+On two cores of an AMD EPYC, six and a half minutes: 0.3215, 0.0107, 0.0036 and 0.0006 nats per
+character above the entropy of 0.2169.
+
 Four run directories under checkpoints/compare/, a table, comparison.csv and comparison.png.
 """
 

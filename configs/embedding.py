@@ -1,6 +1,9 @@
 """Rung 1 of the ladder: a table from each token to the next, on the same stories as minigpt.
 
 scripts/run python -m nanogpt_jax.main --config=configs/embedding.py
+
+Seed 0 as a rung of configs/compare.py, on two cores of an AMD EPYC: 0.3215 nats
+per character above the entropy after 1000 updates, 53 s.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """Rung 3 of the ladder: four heads side by side, still one layer.
 
 scripts/run python -m nanogpt_jax.main --config=configs/multi_head.py
+
+Seed 0 as a rung of configs/compare.py, on two cores of an AMD EPYC: 0.0036 nats
+per character above the entropy after 1000 updates, 47 s; 95 % of 64 sampled stories are possible.
 """
 
 from ml_collections import ConfigDict

@@ -107,27 +107,37 @@ def _show(value: Any) -> str:
 
 
 def draw(parent: Path, names: Sequence[str]) -> None:
-    """Held-out loss over steps, one line a run; a warning where matplotlib is missing."""
+    """The excess over the entropy, where it is known, else the loss; a line a run.
+
+    A warning stands for the plot where matplotlib is missing.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         logging.warning("no plot: %s", MissingExtra("comparison.png", "viz"))
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    runs = {name: read_metrics(parent / name / "metrics.jsonl") for name in names}
+    excess, label = "val/excess_nats", "nats per character above the entropy"
+    if not all(any(excess in values for values in run.values()) for run in runs.values()):
+        excess, label = "val/loss", "held-out loss, nats per token"
+    figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name in names:
-        measured = read_metrics(parent / name / "metrics.jsonl")
-        steps = [step for step in sorted(measured) if "val/loss" in measured[step]]
-        losses = [measured[step]["val/loss"] for step in steps]
-        axes.plot(steps, losses, label=name, linewidth=2)
+    for name, run in runs.items():
+        steps = [step for step in sorted(run) if excess in run[step]]
+        values = [run[step][excess] for step in steps]
+        (line,) = axes.plot(steps, values, linewidth=2, marker="o", markersize=3.5)
+        # The name stands at its line's end, so that no legend has to be looked up.
         axes.annotate(
-            f"{losses[-1]:.2f}", (steps[-1], losses[-1]), (4, -3), textcoords="offset points"
+            f"{name} {values[-1]:.4f}",
+            (steps[-1], values[-1]),
+            (6, -3),
+            textcoords="offset points",
+            color=line.get_color(),
         )
+    axes.set_yscale("log")
     axes.set_xlabel("updates")
-    axes.set_ylabel("held-out loss, nats per token")
-    axes.set_ylim(bottom=0)
+    axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
     figure.savefig(parent / "comparison.png", dpi=150)
