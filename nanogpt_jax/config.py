@@ -45,6 +45,11 @@ class Data:
     window: Annotated[
         Literal["random", "sequential", "shuffled"], "order of windows, or of documents"
     ] = "random"
+    on_bad_record: Annotated[
+        Literal["fail", "skip"],
+        "what a record that cannot be read does: end the run, or be left out",
+    ] = "fail"
+    max_bad_records: Annotated[Count, "most records that skip leaves out"] = 1000
     prefetch: Annotated[Count, "batches made ahead by a thread; 0 = inline"] = 2
 
 

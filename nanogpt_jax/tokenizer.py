@@ -11,6 +11,7 @@ from typing import Annotated
 
 from nanogpt_jax import cli, tokenization
 from nanogpt_jax.data import sources
+from nanogpt_jax.data.corpus import Corpus, Opening
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.registry import positive
 
@@ -39,9 +40,9 @@ def read(corpus: str) -> Sequence[str]:
     """The documents of a source, or of the text file at a path."""
     named = sources.kind_of(corpus) in sources.sources and ":" in corpus
     source = corpus if named else f"text:{corpus}"
-    fields = sources.sources.fields(sources.kind_of(source))
-    defaults = {name: field.default for name, field in fields.items()}
-    return sources.open_source(source, False, defaults).read(0.0).train.texts
+    opened = sources.parse_source(source)(Opening())
+    assert isinstance(opened, Corpus)
+    return opened.read(0.0).train.texts
 
 
 COMMANDS = {"train": train}

@@ -44,7 +44,6 @@ LIBRARIES = {
 STANDARD_LIBRARY_ONLY = (
     "nanogpt_jax.errors",
     "nanogpt_jax.registry",
-    "nanogpt_jax.data.corpus",
     "nanogpt_jax.data.sources.tales",
 )
 

@@ -62,10 +62,7 @@ PROBLEMS = {
     "schedule.name=cosine": "schedule.name='cosine' is not known; did you mean 'warmup_cosine'?",
     "data.source=txt:a": "data.source='txt' is not known; did you mean 'text'?",
     "tokenizer.kind=bp": "tokenizer.kind='bp' is not known; did you mean 'bpe'?",
-    "data.source=text:": (
-        "data.source='text:' has no argument; KIND:ARGUMENT is required, "
-        "such as bundled:tales or text:PATH"
-    ),
+    "data.source=text:": ("data.source='text' has no argument; text:PATH is required"),
     "model.d_model=130": "model.d_model=130 is not a multiple of model.n_head=4",
     "model.n_kv_head=3": "model.n_head=4 is not a multiple of model.n_kv_head=3",
     "train.seq_len=65": "train.seq_len=65 is longer than model.max_seq_len=64",

@@ -23,10 +23,10 @@ from absl import logging
 from nanogpt_jax import checkpoint, errors, experiment
 from nanogpt_jax import train as loop
 from nanogpt_jax.checkpoint import items, list_steps, read_sidecar
-from nanogpt_jax.data import sources
 from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth
 from nanogpt_jax.data.pipeline import Batches
 from nanogpt_jax.errors import ExitCode
+from nanogpt_jax.experiment import assembly
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.step import train_step
 from nanogpt_jax.train import Start
@@ -449,10 +449,10 @@ def test_a_loss_below_what_the_corpus_allows_is_a_leak(
         return Corpus("fake", f"{fingerprint}{nats}", running=False, read=read, truth=truth)
 
     changes = {"train.seq_len": 32, "model.max_seq_len": 32, "train.steps": 1, "eval.samples": 0}
-    monkeypatch.setattr(sources, "open_source", lambda *_: claiming(1.0))
+    monkeypatch.setattr(assembly, "open_corpus", lambda *_: claiming(1.0))
     small_run(tmp_path / "honest", changes)
     assert read_metrics(tmp_path / "honest/metrics.jsonl")[1]["val/excess_nats"] > 0
-    monkeypatch.setattr(sources, "open_source", lambda *_: claiming(1000.0))
+    monkeypatch.setattr(assembly, "open_corpus", lambda *_: claiming(1000.0))
     with pytest.raises(errors.Leak, match="below the entropy of the corpus") as told:
         small_run(tmp_path / "leaky", changes)
     assert errors.exit_code_of(told.value) == ExitCode.LEAK

@@ -9,10 +9,14 @@ import dataclasses
 import hashlib
 import importlib.resources
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from nanogpt_jax.errors import DataError
 
 
 class Documents(NamedTuple):
@@ -51,6 +55,65 @@ class Corpus:
     running: bool
     read: Callable[[float], Parts]
     truth: Truth | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A corpus too large, or too far away, to be kept: its documents in order, from any position.
+
+    `documents(position)` gives documents, each with the position (a JSON value) that goes on right
+    after it; None is the beginning. `fingerprint` and `identity` are those of a `Corpus`.
+    """
+
+    identity: str
+    fingerprint: str
+    documents: Callable[[Any], Iterator[tuple[str, Any]]]
+    running: bool = False
+    truth: Truth | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Corpora trained on together; each gives its share of the tokens. Shares add up to 1."""
+
+    identity: str
+    fingerprint: str
+    parts: tuple[tuple[float, Corpus | Stream], ...]
+    truth: Truth | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether no part has documents."""
+        return all(corpus.running for _, corpus in self.parts)
+
+
+AnyCorpus = Corpus | Stream | Mixture
+
+
+class BadRecords:
+    """What becomes of records that cannot be used: `limit` are skipped, the next is an error."""
+
+    def __init__(self, limit: int = 0):
+        self.limit = limit
+        self.skipped = 0
+
+    def __call__(self, problem: str, remedy: str) -> None:
+        """Skip a record for `problem`, which names its place, or raise DataError."""
+        if self.skipped >= self.limit:
+            also = f", after {self.skipped} others were skipped" if self.skipped else ""
+            raise DataError(
+                f"{problem}{also}; {remedy}, or let data.on_bad_record=skip leave out up to "
+                "data.max_bad_records"
+            )
+        self.skipped += 1
+        logging.log_first_n(logging.WARNING, "skipped: %s", 10, problem)
+
+
+class Opening(NamedTuple):
+    """How a source is opened: as `documents` or as running text, and what bad records do."""
+
+    documents: bool = False
+    bad: BadRecords = BadRecords()  # of limit 0, which counts nothing
 
 
 def split_at(count: int, val_fraction: float) -> int:

@@ -14,8 +14,9 @@ import numpy as np
 
 from nanogpt_jax import models, tokenization
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
-from nanogpt_jax.data import pipeline, sources
-from nanogpt_jax.data.corpus import Corpus
+from nanogpt_jax.data import pipeline
+from nanogpt_jax.data.corpus import BadRecords, Corpus, Opening
+from nanogpt_jax.data.sources import parse_source
 from nanogpt_jax.data.store import Store, open_store, open_tokenizer
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.evaluation import Evaluator
@@ -115,8 +116,11 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
 
 def open_corpus(plan: Plan, source: str = "") -> Corpus:
     """The corpus of a run; `source` says where it lies now, should that have changed."""
-    documents = plan.data.format != "stream"
-    return sources.open_source(source or plan.data.source, documents, plan.data_fields)
+    skipped = plan.data.max_bad_records if plan.data.on_bad_record == "skip" else 0
+    opening = Opening(documents=plan.data.format != "stream", bad=BadRecords(skipped))
+    corpus = parse_source(source or plan.data.source, plan.data_fields)(opening)
+    assert isinstance(corpus, Corpus)
+    return corpus
 
 
 def _open_tokenizer(plan: Plan, corpus: Corpus, workdir: Path) -> Tokenizer:

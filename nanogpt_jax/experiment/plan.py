@@ -14,7 +14,7 @@ import jax
 
 from nanogpt_jax import config, parallel, tokenization
 from nanogpt_jax.config import Settings
-from nanogpt_jax.data.sources import kind_of, sources
+from nanogpt_jax.data.sources import kind_of, parse_source, sources
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.models import ModelConfig, models
 from nanogpt_jax.optim import optimizers, schedules
@@ -137,11 +137,11 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
     if sound("tokenizer") and not settings.tokenizer.path:
         if line := tokenization.problem(settings.tokenizer.kind, settings.tokenizer.vocab_size):
             yield line
-    if sound("data") and not settings.data.source.partition(":")[2]:
-        yield (
-            f"data.source={settings.data.source!r} has no argument; KIND:ARGUMENT is required, "
-            "such as bundled:tales or text:PATH"
-        )
+    if sound("data"):
+        try:
+            parse_source(settings.data.source, SCHEMA.split(settings, "data")[1])
+        except ConfigError as error:
+            yield from error.problems
     in_float64 = sound("train") and train.compute_dtype == "float64"
     if in_float64 and not jax.config.read("jax_enable_x64"):
         yield "train.compute_dtype='float64' needs --jax_enable_x64"

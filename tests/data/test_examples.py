@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nanogpt_jax import tokenization
 from nanogpt_jax.data.examples import Packed, Rows, Windows
-from nanogpt_jax.data.sources import open_source
 from nanogpt_jax.data.store import Tokens, open_store
 from nanogpt_jax.functional import segment_positions
+from tests.opened import open_corpus
 
 MakeRunning = Callable[[int], Tokens]
 MakeDocuments = Callable[[Sequence[Sequence[int]]], Tokens]
@@ -126,7 +126,7 @@ def test_the_weighted_targets_of_a_row_are_its_document_and_the_end(
 def test_rows_of_a_file_of_names_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NANOGPT_CACHE", str(tmp_path))
     (tmp_path / "names.txt").write_text("emma\nolivia\nava\nmia\n")
-    corpus = open_source(f"text:{tmp_path}/names.txt", True, {})
+    corpus = open_corpus(f"text:{tmp_path}/names.txt", documents=True)
     tokenizer = tokenization.train("char", ["emma olivia"], 0)
     tokens = open_store(corpus, tokenizer, 0.25).train
     batch = Rows(tokens, 8, tokenizer.bos_id).build(np.arange(3))

@@ -6,14 +6,16 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanogpt_jax.data.corpus import Corpus, Parts, code_digest, split_at
-from nanogpt_jax.data.sources import bundled, kind_of, open_source, sources, tales
-from nanogpt_jax.errors import DataError
+from nanogpt_jax.data.sources import bundled, kind_of, sources, tales
+from nanogpt_jax.errors import ConfigError, DataError
+from tests.opened import open_corpus
 
 
 @pytest.fixture
@@ -23,13 +25,13 @@ def open_bytes(tmp_path: Path) -> Callable[..., Corpus]:
     def open_(content: bytes, *, documents: bool = False) -> Corpus:
         path = tmp_path / "given.txt"
         path.write_bytes(content)
-        return open_source(f"text:{path}", documents, {})
+        return open_corpus(f"text:{path}", documents=documents)
 
     return open_
 
 
 def refusal(action: Callable[[], object]) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises((ConfigError, DataError)) as caught:
         action()
     message = str(caught.value)
     assert "\n" not in message
@@ -41,20 +43,21 @@ def test_every_kind_is_found_by_its_name():
     assert kind_of("text:/a:b") == "text"
 
 
-@pytest.mark.parametrize("source", ["text", "text:", "bundled"])
-def test_a_source_without_an_argument_is_refused_with_an_example(source: str):
-    assert "text:PATH" in refusal(lambda: open_source(source, False, {}))
+@pytest.mark.parametrize(("source", "form"), [("text", "text:PATH"), ("bundled", "tales")])
+def test_a_source_without_an_argument_is_refused_with_an_example(source: str, form: str):
+    for written in (source, f"{source}:"):
+        assert form in refusal(lambda written=written: open_corpus(written))
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path):
-    message = refusal(lambda: open_source(f"text:{tmp_path}/absent.txt", False, {}))
+    message = refusal(lambda: open_corpus(f"text:{tmp_path}/absent.txt"))
     assert "absent.txt" in message and "No such file" in message
 
 
 def test_a_directory_a_pipe_and_a_device_are_no_regular_files(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
     for path in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
-        message = refusal(functools.partial(open_source, f"text:{path}", False, {}))
+        message = refusal(functools.partial(open_corpus, f"text:{path}"))
         assert "not a regular file" in message
 
 
@@ -65,7 +68,7 @@ def test_more_than_a_gibibyte_is_refused_by_the_metadata_alone(
     path.touch()
     os.truncate(path, 2**30 + 1)  # sparse: no such bytes exist
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("the file was opened"))
-    message = refusal(lambda: open_source(f"text:{path}", False, {}))
+    message = refusal(lambda: open_corpus(f"text:{path}"))
     assert "1073741825 bytes" in message and "1 GiB" in message
 
 
@@ -75,7 +78,7 @@ def test_a_gibibyte_is_let_in_without_holding_it(tmp_path: Path, monkeypatch: py
     path.touch()
     os.truncate(path, 2**24)
     tracemalloc.start()
-    open_source(f"text:{path}", False, {})
+    open_corpus(f"text:{path}")
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 2**22
@@ -114,7 +117,7 @@ def test_running_text_is_the_file_to_the_character(
     text = "".join(["x\r\n", *content])
     path = tmp_path_factory.mktemp("exact") / "text.txt"
     path.write_bytes(text.encode())
-    train, val = open_source(f"text:{path}", False, {}).read(0.3)
+    train, val = open_corpus(f"text:{path}").read(0.3)
     assert train.texts[0] + val.texts[0] == text
 
 
@@ -142,12 +145,12 @@ def test_the_held_out_part_is_the_tail(open_bytes: Callable[..., Corpus]):
     assert (train.texts[0], val.texts[0]) == ("t" * 90, "v" * 10)
 
 
-def tell(**fields: int) -> Corpus:
-    return open_source("bundled:tales", False, {"stories": 20, "corpus_seed": 0, **fields})
+def tell(**fields: Any) -> Corpus:
+    return open_corpus("bundled:tales", **{"stories": 20, **fields})
 
 
 def test_only_the_tales_are_bundled():
-    assert "bundled:tales" in refusal(lambda: open_source("bundled:shakespeare", False, {}))
+    assert "known: tales" in refusal(lambda: open_corpus("bundled:shakespeare"))
 
 
 def test_the_tales_come_with_the_nats_of_each_story():

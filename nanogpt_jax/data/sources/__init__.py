@@ -1,15 +1,21 @@
-"""Sources of text: `KIND:ARGUMENT` names one; a new kind is one decorated function here."""
+"""Sources of text: `KIND:ARGUMENT`, or the name of a known corpus.
+
+A kind is one decorated function in a file here. It is given the argument and its own fields,
+refuses those that can mean nothing (a ConfigError; no file and no network is touched), and returns
+what opens the corpus.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from nanogpt_jax.data.corpus import Corpus
-from nanogpt_jax.errors import DataError
-from nanogpt_jax.registry import Registry
+from nanogpt_jax.data.corpus import AnyCorpus, Opening
+from nanogpt_jax.errors import ConfigError
+from nanogpt_jax.registry import Registry, unknown
 
-sources: Registry[Any] = Registry("data.source", "nanogpt_jax.data.sources")
+Opener = Callable[[Opening], AnyCorpus]
+sources: Registry[Callable[..., Opener]] = Registry("data.source", "nanogpt_jax.data.sources")
 
 
 def kind_of(source: str) -> str:
@@ -17,11 +23,18 @@ def kind_of(source: str) -> str:
     return source.partition(":")[0]
 
 
-def open_source(source: str, documents: bool, fields: Mapping[str, Any]) -> Corpus:
-    """The corpus that `source` names; `documents` asks for documents instead of running text."""
-    kind, colon, argument = source.partition(":")
-    if not colon or not argument:
-        raise DataError(
-            f"data.source={source!r}: KIND:ARGUMENT is required, such as bundled:tales or text:PATH"
-        )
-    return sources[kind](argument, documents, **fields)
+def parse_source(source: str, fields: Mapping[str, Any] | None = None) -> Opener:
+    """What opens the corpus that `source` names; `fields` None: its own fields' defaults."""
+    kind, _, argument = source.partition(":")
+    if kind not in sources:
+        raise ConfigError(unknown("data.source", kind, sources))
+    if fields is None:
+        fields = {name: field.default for name, field in sources.fields(kind).items()}
+    return sources[kind](argument, **fields)
+
+
+def require(argument: str, form: str) -> None:
+    """Refuse a source without an argument; `form` is how it is written."""
+    if not argument:
+        kind = form.partition(":")[0]
+        raise ConfigError(f"data.source={kind!r} has no argument; {form} is required")

@@ -6,39 +6,40 @@ import functools
 import hashlib
 from typing import Annotated
 
-from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth, code_digest, split_at
-from nanogpt_jax.data.sources import sources, tales
-from nanogpt_jax.errors import DataError
-from nanogpt_jax.registry import non_negative, positive
+from nanogpt_jax.data.corpus import Corpus, Documents, Opening, Parts, Truth, code_digest, split_at
+from nanogpt_jax.data.sources import Opener, sources, tales
+from nanogpt_jax.errors import ConfigError
+from nanogpt_jax.registry import non_negative, positive, unknown
 
 
 @sources
 def bundled(
     argument: str,
-    documents: bool,
     *,
     stories: Annotated[int, "stories in the corpus, held-out ones included", positive] = 40_000,
     corpus_seed: Annotated[int, "seed of the stories", non_negative] = 0,
-) -> Corpus:
+) -> Opener:
     """Small stories with exactly known probabilities; each story is a document."""
-    del documents  # stories are documents either way
     if argument != "tales":
-        raise DataError(f"data.source=bundled:{argument}: bundled:tales is the one that exists")
+        raise ConfigError(unknown("data.source=bundled:", argument, ("tales",)))
 
     def read(val_fraction: float) -> Parts:
         texts, nats = _tell(stories, corpus_seed)
         cut = split_at(stories, val_fraction)
         return Parts(Documents(texts[:cut], nats[:cut]), Documents(texts[cut:], nats[cut:]))
 
-    # Without telling a story: the arguments, and every line of the grammar.
-    key = f"tales {stories} {corpus_seed} {code_digest(tales)}"
-    return Corpus(
-        identity="bundled:tales",
-        fingerprint=hashlib.sha256(key.encode()).hexdigest(),
-        running=False,
-        read=read,
-        truth=Truth(tales.entropy_per_character(), tales.log_probability),
-    )
+    def open_tales(_: Opening) -> Corpus:
+        # Without telling a story: the arguments, and every line of the grammar.
+        key = f"tales {stories} {corpus_seed} {code_digest(tales)}"
+        return Corpus(
+            identity="bundled:tales",
+            fingerprint=hashlib.sha256(key.encode()).hexdigest(),
+            running=False,
+            read=read,
+            truth=Truth(tales.entropy_per_character(), tales.log_probability),
+        )
+
+    return open_tales
 
 
 # Seconds of work that a tokenizer and the store ask for, one after the other.

@@ -5,24 +5,31 @@ Every character stays as it is in the file, carriage returns and a byte order ma
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import stat
 from pathlib import Path
 
-from nanogpt_jax.data.corpus import Corpus, Documents, Parts, split_at
-from nanogpt_jax.data.sources import sources
+from nanogpt_jax.data.corpus import Corpus, Documents, Opening, Parts, split_at
+from nanogpt_jax.data.sources import Opener, require, sources
 from nanogpt_jax.errors import DataError
 
 MAX_BYTES = 2**30
 
 
 @sources
-def text(argument: str, documents: bool) -> Corpus:
-    """The file at `argument`: regular, at most 1 GiB by its metadata, UTF-8.
+def text(argument: str) -> Opener:
+    """One UTF-8 file, as one running text or as one document a line."""
+    require(argument, "text:PATH")
+    return functools.partial(open_file, Path(argument).expanduser(), f"text:{argument}")
+
+
+def open_file(path: Path, name: str, opening: Opening) -> Corpus:
+    """The file at `path`: regular, at most 1 GiB by its metadata, UTF-8; `name` names the source.
 
     Opening hashes the file; only `read` holds it in memory, and finds out whether it is text.
     """
-    path, name = Path(argument).expanduser(), f"data.source=text:{argument}"
+    name = f"data.source={name}"
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -44,14 +51,14 @@ def text(argument: str, documents: bool) -> Corpus:
         if hashlib.sha256(content).hexdigest() != fingerprint:
             raise DataError(f"{name} changed after it was opened; run the command again")
         whole = _decode(content, name)
-        if not documents:
+        if not opening.documents:
             cut = split_at(len(whole), val_fraction)
             return Parts(Documents([whole[:cut]]), Documents([whole[cut:]]))
         lines = [line for line in whole.replace("\r\n", "\n").split("\n") if line.strip()]
         cut = split_at(len(lines), val_fraction)
         return Parts(Documents(lines[:cut]), Documents(lines[cut:]))
 
-    return Corpus(f"text:{path.name}", fingerprint, running=not documents, read=read)
+    return Corpus(f"text:{path.name}", fingerprint, running=not opening.documents, read=read)
 
 
 def _decode(content: bytes, name: str) -> str:

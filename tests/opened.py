@@ -1,0 +1,18 @@
+"""Corpora opened by their names, for the tests of sources and of what is made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanogpt_jax.data.corpus import BadRecords, Corpus, Opening
+from nanogpt_jax.data.sources import kind_of, parse_source, sources
+
+
+def open_corpus(source: str, *, documents: bool = False, skipped: int = 0, **given: Any) -> Corpus:
+    """The kept corpus that `source` names; `given` are some of its own fields."""
+    declared = sources.fields(kind_of(source)) if given else {}
+    fields = {name: field.default for name, field in declared.items()} | given
+    opener = parse_source(source, fields or None)
+    corpus = opener(Opening(documents, BadRecords(skipped)))
+    assert isinstance(corpus, Corpus)
+    return corpus
