@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.train.seq_len = 128
     config.train.accumulate_steps = 4  # 8 rows at a time stay in the cache of a CPU
     config.optimizer.learning_rate = 0.012
-    config.optimizer.embedding_ratio = 1.0
+    config.optimizer.embedding_ratio = 0.3
     config.schedule.warmup_steps = 20
     config.schedule.decay_fraction = 0.8
     config.eval.every_steps = 250

@@ -167,13 +167,18 @@ def norm(c: Config, name: str) -> Norm:
 
 
 def end_deviations(c: Config) -> tuple[float, float]:
-    """Standard deviations of embedding and head; tied, both are what keeps the loss near ln V."""
-    embed, head = {
-        "nanochat": (1.0, 0.001),
-        "gpt2": (0.02, 0.02),
-        "kaiming": (1.0, 0.5 * c.d_model**-0.5),
+    """Standard deviations of embedding and head.
+
+    A tied table gives logits of variance 1: the loss begins near ln V, yet rows are far enough
+    apart that the first updates, alike for words that are used alike, do not make them one.
+    """
+    unit = c.d_model**-0.5
+    embed, head, tied = {
+        "nanochat": (1.0, 0.001, unit),
+        "gpt2": (0.02, 0.02, 0.02),
+        "kaiming": (1.0, 0.5 * unit, unit),
     }[c.init]
-    return (head, head) if c.tied_head else (embed, head)
+    return (tied, tied) if c.tied_head else (embed, head)
 
 
 def initializers(c: Config, fan_in: int) -> tuple[Initializer, Initializer]:
