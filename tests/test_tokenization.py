@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from nanogpt_jax import tokenization
 from nanogpt_jax.errors import ConfigError, ExitCode, TokenizerError, exit_code_of
-from nanogpt_jax.tokenization import BOS, Tokenizer
+from nanogpt_jax.tokenization import Options, Tokenizer
+from nanogpt_jax.tokenization.patterns import PATTERNS
+from nanogpt_jax.tokenization.special import BOS, special_names
 
 CORPUS = [
     "It's the first line of the text, the first of three.\r\n\r\n\tThe 2nd line isn't.\n",
@@ -39,6 +41,33 @@ def char() -> Tokenizer:
 @pytest.fixture(params=list(tokenization.tokenizers))
 def tokenizer(request: pytest.FixtureRequest) -> Iterator[Tokenizer]:
     yield tokenization.train(request.param, CORPUS, 320)
+
+
+@pytest.fixture(scope="module")
+def exact(bpe: Tokenizer, char: Tokenizer) -> list[Tokenizer]:
+    """A tokenizer of every kind that promises the round trip, and bpe with every way to cut."""
+    options = [
+        *(Options(pattern=pattern) for pattern in (*PATTERNS, r"[\s\S]{1,3}", r"\p{L}+")),
+        Options(special_tokens="chat", min_pair_count=1),
+    ]
+    return [char, *(tokenization.train("bpe", CORPUS, 320, each) for each in options)]
+
+
+def test_every_kind_but_the_one_of_words_promises_the_round_trip(exact: list[Tokenizer]):
+    kinds = tokenization.tokenizers
+    assert {kind for kind in kinds if kinds[kind].exact} == {each.kind for each in exact}
+    assert len({each.sha256 for each in exact}) == len(exact)
+
+
+@given(text=texts, known=known_texts)
+def test_a_kind_that_promises_the_round_trip_keeps_it(
+    exact: list[Tokenizer], text: str, known: str
+):
+    for tokenizer in exact:
+        wanted = text if tokenizer.alphabet_size else known
+        ids = tokenizer.encode(wanted)
+        assert tokenizer.decode(ids) == tokenizer.decode(ids, show_special=True) == wanted
+        assert set(tokenizer.special_ids.values()).isdisjoint(ids.tolist())
 
 
 @given(text=texts)
@@ -87,7 +116,34 @@ def test_the_special_token_has_no_text_and_comes_last(tokenizer: Tokenizer):
     ids = [tokenizer.bos_id, *tokenizer.encode("the text"), tokenizer.bos_id]
     assert tokenizer.decode(ids) == "the text"
     assert tokenizer.bos_id == tokenizer.vocab_size - 1
-    assert BOS in tokenizer.decode(tokenizer.encode(CORPUS[2]))
+    assert BOS in tokenizer.decode(tokenizer.encode(CORPUS[2])).replace(" ", "")
+
+
+def test_special_tokens_are_shown_by_name_when_asked(tokenizer: Tokenizer):
+    between = tokenizer.separator.decode()
+    ids = [tokenizer.bos_id, *tokenizer.encode("text"), tokenizer.special_id(BOS)]
+    assert tokenizer.decode(ids, show_special=True) == between.join((BOS, "text", BOS))
+
+
+@pytest.mark.parametrize("kind", list(tokenization.tokenizers))
+def test_the_tokens_of_conversations_are_appended_in_their_order(kind: str, tmp_path: Path):
+    tokenizer = tokenization.train(kind, CORPUS, 320, Options(special_tokens="chat"))
+    last = range(tokenizer.vocab_size - 12, tokenizer.vocab_size)
+    assert dict(zip(special_names("chat"), last, strict=True)) == tokenizer.special_ids
+    assert tokenizer.decode(last) == "" and tokenizer.bos_id == last[0]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    opened = tokenization.load(tmp_path)
+    assert opened.special_ids == tokenizer.special_ids and opened.sha256 == tokenizer.sha256
+
+
+def test_a_special_token_that_is_not_there_is_named_with_the_remedy(tokenizer: Tokenizer):
+    with pytest.raises(TokenizerError, match=r"<\|eos\|>; special_tokens=chat"):
+        tokenizer.special_id("<|eos|>")
+
+
+def test_a_special_token_that_the_corpus_teaches_is_refused():
+    with pytest.raises(TokenizerError, match="a pattern that cuts it"):
+        tokenization.train("bpe", [BOS * 9], 320, Options(pattern=r"[\s\S]+"))
 
 
 def test_the_library_would_read_the_special_token_out_of_a_text(bpe: Tokenizer):
@@ -139,122 +195,28 @@ def test_training_twice_gives_the_same_file(tokenizer: Tokenizer):
     assert other.sha256 != tokenizer.sha256
 
 
-def test_a_saved_tokenizer_opens_as_itself(tokenizer: Tokenizer, tmp_path: Path):
-    path = tmp_path / "new" / "folder" / "tokenizer.json"
-    tokenizer.save(path)
-    opened = tokenization.load(path)
-    assert type(opened) is type(tokenizer) and opened.sha256 == tokenizer.sha256
-    assert (opened.vocab_size, opened.bos_id) == (tokenizer.vocab_size, tokenizer.bos_id)
-    assert opened.encode(CORPUS[1]).tolist() == tokenizer.encode(CORPUS[1]).tolist()
-    opened.save(path.with_name("again.json"))
-    assert path.with_name("again.json").read_bytes() == path.read_bytes()
-
-
-def test_the_hash_ignores_how_the_file_is_laid_out(bpe: Tokenizer, tmp_path: Path):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(json.loads(bpe.to_json()) | {"post_processor": None}))
-    assert path.read_text() != bpe.to_json()
-    assert tokenization.load(path).sha256 == bpe.sha256
-
-
-def test_the_hash_tells_apart_the_same_tokens_under_other_rules(bpe: Tokenizer):
-    content = json.loads(bpe.to_json())
-    content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "."
-    other = type(bpe).parse(content)
-    assert other.token_bytes == bpe.token_bytes
-    assert other.encode(CORPUS[0]).tolist() != bpe.encode(CORPUS[0]).tolist()
-    assert other.sha256 != bpe.sha256
-
-
-def test_a_save_that_fails_leaves_the_file_before_it(
-    char: Tokenizer, bpe: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    path = tmp_path / "tokenizer.json"
-    char.save(path)
-
-    def fail(_: int):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
-        bpe.save(path)
-    assert tokenization.load(path).sha256 == char.sha256
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def library_bpe(*, prefix: bool = False, lower: bool = False, bytes_known: bool = True) -> dict:
-    """A file as another project might have it, with settings that must not change an encoding."""
-    other = library.Tokenizer(library.models.BPE(dropout=0.9))
-    byte_level = library.pre_tokenizers.ByteLevel
-    other.pre_tokenizer = byte_level(add_prefix_space=prefix)
-    other.decoder = library.decoders.ByteLevel()
-    if lower:
-        other.normalizer = library.normalizers.Lowercase()
-    trainer = library.trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=byte_level.alphabet() if bytes_known else [],
-        show_progress=False,
-    )
-    other.train_from_iterator(CORPUS, trainer)
-    other.enable_truncation(2)
-    other.enable_padding()
-    return json.loads(other.to_str())
-
-
-def test_a_byte_level_file_of_the_library_opens_and_gets_the_special_token(tmp_path: Path):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(library_bpe()))
-    opened = tokenization.load(path)
-    assert (opened.kind, opened.vocab_size, opened.bos_id) == ("bpe", 301, 300)
-    text = "It's the first <|endoftext|>"
-    ids = opened.encode(text)
-    assert 0 not in ids and opened.decode(ids) == text and opened.decode([0]) == ""
-    assert len({tuple(opened.encode(text)) for _ in range(9)}) == 1
-    opened.save(path)
-    assert tokenization.load(path).sha256 == opened.sha256
-
-
 @pytest.mark.parametrize(
-    "content, reason",
+    "kind, size, options, reason",
     [
-        ("", "not a tokenizer file"),
-        ("[]", "a JSON object is required"),
-        ("{}", "the tokenizers library refuses it"),
-        ('{"kind": "chars"}', "did you mean 'char'?"),
-        ('{"kind": "char"}', "a string is required"),
-        ('{"kind": "char", "characters": "ba"}', "in the order of their code points"),
-        ('{"kind": "char", "characters": "\\ud800"}', "U+D800"),
-        (json.dumps(library_bpe(prefix=True)), "it changes text"),
-        (json.dumps(library_bpe(lower=True)), "it changes text"),
-        (json.dumps(library_bpe(bytes_known=False)), "some bytes have no token"),
-        (library.Tokenizer(library.models.WordLevel({"a b": 0})).to_str(), "a BPE is required"),
-        (library.Tokenizer(library.models.BPE({"a b": 0}, [])).to_str(), "is not of bytes"),
+        ("bpe", 256, Options(), "at least 257"),
+        ("bpe", 267, Options(special_tokens="chat"), "at least 268"),
+        ("cahr", 9, Options(), "'char'"),
+        (
+            "bpe",
+            300,
+            Options(pattern="gtp4"),
+            "must be compact, gpt2, gpt4 or an Oniguruma regular",
+        ),
+        ("bpe", 300, Options(pattern="("), "must be compact, gpt2, gpt4 or an Oniguruma regular"),
+        ("bpe", 300, Options(min_pair_count=0), "min_pair_count=0 must be greater than 0"),
     ],
 )
-def test_a_file_that_is_no_tokenizer_is_refused_by_name(content: str, reason: str, tmp_path: Path):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(content)
-    with pytest.raises(TokenizerError) as error:
-        tokenization.load(path)
-    assert reason in str(error.value) and str(path) in str(error.value)
-
-
-def test_a_missing_file_and_a_file_of_bytes_are_refused_too(tmp_path: Path):
-    with pytest.raises(TokenizerError, match="No such file"):
-        tokenization.load(tmp_path / "tokenizer.json")
-    (tmp_path / "picture").write_bytes(b"\xff\xfe")
-    with pytest.raises(TokenizerError, match="not a tokenizer file"):
-        tokenization.load(tmp_path / "picture")
-
-
-@pytest.mark.parametrize(
-    "kind, size, reason", [("bpe", 256, "at least 257"), ("cahr", 9, "'char'")]
-)
-def test_a_request_that_cannot_be_met_is_a_usage_error(kind: str, size: int, reason: str):
-    assert reason in str(tokenization.problem(kind, size))
+def test_a_request_that_cannot_be_met_is_a_usage_error(
+    kind: str, size: int, options: Options, reason: str
+):
+    assert reason in str(tokenization.problem(kind, size, options))
     with pytest.raises(ConfigError, match=reason) as error:
-        tokenization.train(kind, CORPUS, size)
+        tokenization.train(kind, CORPUS, size, options)
     assert exit_code_of(error.value) is ExitCode.USAGE
 
 
@@ -265,9 +227,13 @@ def test_the_least_requests_are_met():
         tokenization.train("char", [""], 0)
 
 
-def test_a_vocabulary_smaller_than_asked_is_kept_and_reported(caplog: pytest.LogCaptureFixture):
-    assert tokenization.train("bpe", ["abab"], 300).vocab_size == 259
-    assert "259 tokens, 300 were asked for" in caplog.text
+@pytest.mark.parametrize("least, size", [(1, 259), (2, 258), (3, 257)])
+def test_pairs_too_rare_are_not_merged_and_a_small_vocabulary_is_reported(
+    least: int, size: int, caplog: pytest.LogCaptureFixture
+):
+    options = Options(min_pair_count=least)
+    assert tokenization.train("bpe", ["abab"], 300, options).vocab_size == size
+    assert f"{size} tokens, 300 were asked for" in caplog.text
 
 
 def test_a_forked_process_encodes_in_silence():

@@ -17,21 +17,16 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
 from nanogpt_jax.errors import TokenizerError
-from nanogpt_jax.tokenization import BOS, Tokenizer, Tokens, require_utf8, tokenizers
-
-# Merges stay inside a piece of this pattern, which is of the family that GPT-2 began (Radford et
-# al. 2019): the first alternative that fits wins, and together they cover every character.
-PIECES = "|".join(
-    (
-        "['\u2019](?i:s|t|d|m|ll|ve|re)",  # the endings of English contractions
-        r"[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+",  # a word, with the space or sign before it
-        r"\p{N}{1,2}",  # two digits: a small vocabulary has no room for the thousand triples
-        r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",  # punctuation, with the line break after it
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",  # spaces but the last, which belongs to the word that follows
-        r"\s+",
-    )
+from nanogpt_jax.tokenization import (
+    DEFAULTS,
+    Options,
+    Tokenizer,
+    Tokens,
+    require_utf8,
+    tokenizers,
 )
+from nanogpt_jax.tokenization.patterns import regex_of
+from nanogpt_jax.tokenization.special import BOS, special_names
 
 # Changed by a prefix space, a lower-casing normalizer, or pieces that are not bytes.
 PROBE = "A \t(é)  €😀\n"
@@ -42,55 +37,61 @@ class BpeTokenizer(Tokenizer):
     """Bytes, then merges in the order in which they were learned, then special tokens."""
 
     kind = "bpe"
-    min_vocab_size = 257  # every byte and <|bos|>
+    alphabet_size = 256  # every byte
 
-    def __init__(self, library: Library):
-        """Take over a tokenizer of the library, and give it `<|bos|>` where it has none.
+    def __init__(self, library: Library, names: Sequence[str]):
+        """Take over a tokenizer of the library, and give it the special tokens that it lacks.
 
         One with a normalizer gives back the normalized text.
         """
         library.encode_special_tokens = True  # in neither its file nor its pickle
         library.no_truncation()
         library.no_padding()
-        library.add_special_tokens([BOS])
+        library.add_special_tokens([*names])
         self._library = library
         self.token_bytes = bytes_by_id(library)
-        self.bos_id = library.get_vocab()[BOS]
+        added = sorted(library.get_added_tokens_decoder().items())
+        self.special_ids = {token.content: id_ for id_, token in added if token.special}
         if not set(self.token_bytes).issuperset(bytes([byte]) for byte in range(256)):
             raise TokenizerError("some bytes have no token; a byte-level BPE is required")
         if self.decode(self.encode(PROBE)) != PROBE:
             raise TokenizerError("it changes text; a byte-level BPE without prefix is required")
 
     def __reduce__(self):
-        return type(self), (self._library,)
+        return type(self), (self._library, ())
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    def train(cls, texts: Iterable[str], vocab_size: int, options: Options = DEFAULTS) -> Self:
         library = Library(models.BPE())
-        library.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(PIECES), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        library.pre_tokenizer = cut_at(options.pattern)
         library.decoder = decoders.ByteLevel()
-        # The constructor adds <|bos|>, so that it comes last and ids follow the order of learning.
+        # The constructor adds special tokens, so that they come last and ids follow the learning.
+        names = special_names(options.special_tokens)
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False
+            vocab_size=vocab_size - len(names),
+            min_frequency=options.min_pair_count,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         )
         library.train_from_iterator(map(require_utf8, texts), trainer)
-        tokenizer = cls(library)
+        if taken := set(names) & library.get_vocab().keys():
+            raise TokenizerError(
+                f"the corpus teaches {min(taken)}, which is a special token; a pattern that cuts "
+                "it, such as compact, is required"
+            )
+        tokenizer = cls(library, names)
         if tokenizer.vocab_size < vocab_size:
             logging.warning(
-                "the tokenizer has %d tokens, %d were asked for: the corpus has no more pairs",
+                "the tokenizer has %d tokens, %d were asked for: the corpus has no more pairs "
+                "that occur %d times",
                 tokenizer.vocab_size,
                 vocab_size,
+                options.min_pair_count,
             )
         return tokenizer
 
     @classmethod
-    def parse(cls, content: dict[str, Any]) -> Self:
+    def parse(cls, content: dict[str, Any], names: Sequence[str] = (BOS,)) -> Self:
         try:
             library = Library.from_str(json.dumps(content))
         except Exception as error:  # the library has no exception of its own
@@ -98,7 +99,7 @@ class BpeTokenizer(Tokenizer):
         if not isinstance(library.model, models.BPE):
             raise TokenizerError(f"it is a {type(library.model).__name__}; a BPE is required")
         library.model.dropout = None  # a regularizer of training; ids must not be random
-        return cls(library)
+        return cls(library, names)
 
     def to_json(self) -> str:
         return self._library.to_str(pretty=True) + "\n"
@@ -119,6 +120,16 @@ class BpeTokenizer(Tokenizer):
         texts = [require_utf8(text) for text in texts]
         encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+def cut_at(pattern: str) -> pre_tokenizers.PreTokenizer:
+    """What cuts a text at a pattern, and writes each piece's bytes in the library's alphabet."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(regex_of(pattern)), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def bytes_by_id(library: Library) -> tuple[bytes, ...]:
