@@ -22,7 +22,7 @@ FLOORS = {
     3: {"checkpoint", "evaluation", "generate", "models", "step"},
     4: {"experiment"},
     5: {"comparison", "report", "train"},
-    6: {"evaluate", "main", "sample", "tokenizer"},
+    6: {"chat", "evaluate", "main", "sample", "tokenizer"},
 }
 # Which of our modules may import a library; those that are not here, none may.
 EVERYWHERE = ("nanogpt_jax",)
@@ -30,13 +30,16 @@ LIBRARIES = {
     "absl": EVERYWHERE,
     "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
     "grain": ("nanogpt_jax.data.pipeline",),
+    "httpx2": ("nanogpt_jax.data.network.connection",),
+    "huggingface_hub": ("nanogpt_jax.data.sources.hf",),
     "jax": EVERYWHERE,
     "matplotlib": ("nanogpt_jax.comparison",),
     "ml_collections": ("nanogpt_jax.config", "nanogpt_jax.experiment.files"),
     "numpy": EVERYWHERE,
     "optax": ("nanogpt_jax.optim", "nanogpt_jax.step"),
     "orbax": ("nanogpt_jax.checkpoint",),
-    "rich": ("nanogpt_jax.metrics",),
+    "pyarrow": ("nanogpt_jax.data.sources",),
+    "rich": ("nanogpt_jax.data.network.http", "nanogpt_jax.metrics"),
     "tensorboardX": ("nanogpt_jax.metrics",),
     "tokenizers": ("nanogpt_jax.tokenization",),
 }

@@ -1,0 +1,213 @@
+"""A local HTTP server that can misbehave: files and answers at paths, and a fault for a request.
+
+It speaks what the tests of data/ need: ranges with strong ETags, redirects, JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+DRIP_SECONDS = 0.02
+
+
+class Request(NamedTuple):
+    """What came: the path without the query, the query, the headers in lower case."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+
+# A fault answers in place of the server; `content` is what the server would have sent.
+Fault = Callable[["Handler", bytes], None]
+
+
+class HostileServer:
+    """Serves `files` (bytes) and `answers` (a function from query to JSON) by path.
+
+    `faults[path]` gives the fault of each request until it is used up; `requests` is the record.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.answers: dict[str, Callable[[dict[str, str]], Any]] = {}
+        self.faults: dict[str, Iterator[Fault]] = {}
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self.url = ""
+
+    def asked(self, path: str) -> list[Request]:
+        """The requests for a path, in order."""
+        return [request for request in self.requests if request.path == path]
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[HostileServer]:
+        """Serves on a free port of this machine until the block ends."""
+        handler = type("BoundHandler", (Handler,), {"hostile": self})
+        with _Server(("127.0.0.1", 0), handler) as server:
+            self.url = f"http://127.0.0.1:{server.server_address[1]}"
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield self
+            finally:
+                self.closing.set()
+                server.shutdown()
+                thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # closing waits for them, so that no test leaves a thread behind
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: a client that hangs up is what these tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; faults use its methods."""
+
+    hostile: HostileServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(address.path, dict(parse_qsl(address.query)), headers)
+        self.hostile.requests.append(request)
+        content = self.hostile.files.get(request.path)
+        if request.path in self.hostile.answers:
+            content = json.dumps(self.hostile.answers[request.path](request.query)).encode()
+        fault = next(self.hostile.faults.get(request.path, iter(())), None)
+        if fault is not None:
+            fault(self, content or b"")
+        elif content is None:
+            self.say(404, b"no such thing\nhere")
+        else:
+            self.serve(content, request)
+
+    def serve(self, content: bytes, request: Request) -> None:
+        """The content, or the range of it that is asked for."""
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        if asked is None or request.headers.get("if-range", tag) != tag:
+            self.say(200, content, ETag=tag)
+            return
+        first, last = int(asked[1]), min(int(asked[2] or len(content) - 1), len(content) - 1)
+        if first >= len(content):
+            self.say(416, b"", **{"Content-Range": f"bytes */{len(content)}"})
+            return
+        place = {"Content-Range": f"bytes {first}-{last}/{len(content)}", "ETag": tag}
+        self.say(206, content[first : last + 1], **place)
+
+    def say(self, status: int, body: bytes, **headers: str) -> None:
+        """A whole answer."""
+        self.begin(status, {"Content-Length": str(len(body))} | headers)
+        self.wfile.write(body)
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Status and headers; the connection ends with the answer."""
+        self.close_connection = True
+        self.send_response(status)
+        for name, value in {"Connection": "close", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> Fault:
+    """An answer of that status; header names have _ for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler, content: handler.say(code, body, **named)
+
+
+def redirect(location: str) -> Fault:
+    """An answer that leads elsewhere."""
+    return status(302, Location=location)
+
+
+def _begin_whole(handler: Handler, content: bytes) -> None:
+    tag = f'"{hashlib.sha256(content).hexdigest()}"'
+    handler.begin(200, {"Content-Length": str(len(content)), "ETag": tag})
+
+
+def short(handler: Handler, content: bytes) -> None:
+    """Half of the body that was announced, and an orderly end."""
+    _begin_whole(handler, content)
+    handler.wfile.write(content[: len(content) // 2])
+
+
+def reset(handler: Handler, content: bytes) -> None:
+    """Half of the body, then a reset."""
+    short(handler, content)
+    handler.wfile.flush()
+    handler.hostile.closing.wait(DRIP_SECONDS)  # what was sent would be lost with the reset
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
+
+
+def drip(handler: Handler, content: bytes) -> None:
+    """A byte at a time, as long as the client listens."""
+    _begin_whole(handler, content)
+    for byte in content:
+        _drop(handler, bytes([byte]))
+
+
+def drip_headers(handler: Handler, content: bytes) -> None:
+    """Headers without an end, a byte at a time."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not handler.hostile.closing.is_set():
+        _drop(handler, b"x")
+
+
+def _drop(handler: Handler, content: bytes) -> None:
+    handler.wfile.write(content)
+    handler.wfile.flush()
+    if handler.hostile.closing.wait(DRIP_SECONDS):
+        raise ConnectionError("the test is over")
+
+
+def endless(handler: Handler, content: bytes) -> None:
+    """The body again and again, in chunks without a last one."""
+    handler.begin(200, {"Transfer-Encoding": "chunked"})
+    piece = content or b"x" * 1000
+    while not handler.hostile.closing.is_set():
+        handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+
+def silent(handler: Handler, content: bytes) -> None:
+    """No answer at all."""
+    handler.hostile.closing.wait()
+
+
+def ignore_range(handler: Handler, content: bytes) -> None:
+    """The whole content, whatever was asked for."""
+    handler.say(200, content)
+
+
+def stingy(handler: Handler, content: bytes) -> None:
+    """Half of the range that was asked for, called what it is."""
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", "bytes=0-"))
+    assert asked is not None
+    first, end = int(asked[1]), int(asked[2] or len(content) - 1) + 1
+    end -= (end - first) // 2
+    place = {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}
+    handler.say(206, content[first:end], **place)
+
+
+def unbounded(handler: Handler, content: bytes) -> None:
+    """Half of the content, without a word about where it ends."""
+    handler.begin(200, {})
+    handler.wfile.write(content[: len(content) // 2])
