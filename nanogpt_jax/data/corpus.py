@@ -9,21 +9,27 @@ import dataclasses
 import hashlib
 import importlib.resources
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from nanogpt_jax.errors import DataError
 
 
 class Documents(NamedTuple):
-    """Texts of one part of a corpus; `nats` are their exact -log p where the source knows them."""
+    """Texts of one part of a corpus, given from the beginning as often as they are asked for.
 
-    texts: Sequence[str]
-    nats: Sequence[float] | None = None
+    They need not be in memory, nor have a length. Those of running text are portions of one text.
+    `nats` are exact -log p where the source knows them: one for each document, or for each
+    character of running text.
+    """
+
+    texts: Iterable[str]
+    nats: Sequence[float] | np.ndarray | None = None
 
 
 class Parts(NamedTuple):
@@ -47,7 +53,7 @@ class Corpus:
 
     `fingerprint` changes when the content does; `identity` names the source without any absolute
     path. `read(val_fraction)` gives the two parts, the last share held out. `running` is one text
-    without documents of its own, to be read as a stream: one entry in `texts`.
+    without documents of its own, to be read as a stream.
     """
 
     identity: str
@@ -95,17 +101,24 @@ class BadRecords:
 
     def __init__(self, limit: int = 0):
         self.limit = limit
-        self.skipped = 0
+        self._seen: set[str] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many were skipped so far."""
+        return len(self._seen)
 
     def __call__(self, problem: str, remedy: str) -> None:
         """Skip a record for `problem`, which names its place, or raise DataError."""
+        if problem in self._seen:  # a corpus is read more than once
+            return
         if self.skipped >= self.limit:
             also = f", after {self.skipped} others were skipped" if self.skipped else ""
             raise DataError(
                 f"{problem}{also}; {remedy}, or let data.on_bad_record=skip leave out up to "
                 "data.max_bad_records"
             )
-        self.skipped += 1
+        self._seen.add(problem)
         logging.log_first_n(logging.WARNING, "skipped: %s", 10, problem)
 
 

@@ -39,31 +39,13 @@ class Windows:
 
     def build(self, index_B: np.ndarray) -> Batch:
         """Windows that start at `index_B` times the stride."""
-        return self._cut(index_B * self._stride)
-
-    def _cut(self, start_B: np.ndarray) -> Batch:
-        rows = self._ids[start_B[:, None] + self._offsets_T].astype(np.int32)
+        starts_B1 = index_B[:, None] * self._stride
+        rows = self._ids[starts_B1 + self._offsets_T].astype(np.int32)
         inputs, targets = rows[:, :-1], rows[:, 1:]
         segments = None
         if self._bos_id is not None:
             segments = np.cumsum(inputs == self._bos_id, axis=1, dtype=np.int32)
         return Batch(inputs, targets, np.ones(inputs.shape, np.float32), segments)
-
-
-class Packed(Windows):
-    """Windows that begin where a document begins: no row starts in the middle of a thought.
-
-    Documents follow each other up to the row's end, where the last is cut.
-    """
-
-    def __init__(self, tokens: Tokens, length: int, bos_id: int):
-        super().__init__(tokens, length, 1, bos_id)
-        self._starts = tokens.starts[:-1]
-        self.count = int(np.searchsorted(self._starts, self.count))  # those that fill a row
-
-    def build(self, index_B: np.ndarray) -> Batch:
-        """Windows that start with the documents `index_B`."""
-        return self._cut(self._starts[index_B])
 
 
 class Rows:

@@ -1,10 +1,11 @@
 """Sources: what a file may be, where it is split, and that a story is told once."""
 
+import contextlib
 import functools
 import importlib
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from nanogpt_jax.data.corpus import Corpus, Parts, code_digest, split_at
 from nanogpt_jax.data.sources import bundled, kind_of, sources, tales
+from nanogpt_jax.data.store.pieces import cut
 from nanogpt_jax.errors import ConfigError, DataError
 from tests.opened import open_corpus
 
@@ -110,22 +112,97 @@ def test_a_corpus_names_its_file_without_its_folder_and_knows_its_content(
     assert first.truth is None and first.running
 
 
-@given(content=st.lists(st.sampled_from(["\r\n", "\n", "\r", "a", "é", "\u2028", "😀"])))
-def test_running_text_is_the_file_to_the_character(
-    tmp_path_factory: pytest.TempPathFactory, content: list[str]
+def test_a_file_that_grows_shrinks_or_goes_while_it_is_read_is_refused(
+    open_bytes: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("nanogpt_jax.data.sources.text.BLOCK_BYTES", len(b"some text"))
+    for meanwhile in (b"some text and more", b"some", None):
+        corpus = open_bytes(b"some text", documents=True)
+        train = corpus.read(0.0).train
+        path = tmp_path / "given.txt"
+        path.write_bytes(meanwhile) if meanwhile else path.unlink()
+        assert "changed" in refusal(functools.partial(list, train.texts))
+
+
+SHREDS = ["\r\n", "\n", "\r", "a", "b c", "é", "\u2028", "\ufeff", "😀"]
+
+
+@contextlib.contextmanager
+def tiny_blocks() -> Iterator[None]:
+    """Blocks that end within characters, and pieces of a few of these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nanogpt_jax.data.sources.text.BLOCK_BYTES", 3)
+        patch.setattr("nanogpt_jax.data.store.pieces.PIECE_CHARACTERS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exact")
+
+
+@tiny_blocks()
+@given(content=st.lists(st.sampled_from(SHREDS)), percent=st.integers(0, 100))
+def test_running_text_is_the_file_to_the_character(folder: Path, content: list[str], percent: int):
     text = "".join(["x\r\n", *content])
-    path = tmp_path_factory.mktemp("exact") / "text.txt"
-    path.write_bytes(text.encode())
-    train, val = open_corpus(f"text:{path}").read(0.3)
-    assert train.texts[0] + val.texts[0] == text
+    (folder / "text.txt").write_bytes(text.encode())
+    train, val = open_corpus(f"text:{folder}/text.txt").read(percent / 100)
+    middle = split_at(len(text), percent / 100)
+    for part, expected in ((train, text[:middle]), (val, text[middle:])):
+        assert list(part.texts) == list(cut([expected])), "text is given in the store's pieces"
+        assert "".join(part.texts) == expected, "and again as often as it is asked for"
 
 
-def test_documents_are_the_lines_that_say_something(open_bytes: Callable[..., Corpus]):
+@tiny_blocks()
+@given(content=st.lists(st.sampled_from(SHREDS)), percent=st.integers(0, 100))
+def test_documents_are_the_lines_that_say_something(folder: Path, content: list[str], percent: int):
+    text = "".join(["x\r\n", *content])
+    (folder / "text.txt").write_bytes(text.encode())
+    train, val = open_corpus(f"text:{folder}/text.txt", documents=True).read(percent / 100)
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+    middle = split_at(len(lines), percent / 100)
+    assert (list(train.texts), list(val.texts)) == (lines[:middle], lines[middle:])
+    assert (list(train.texts), list(val.texts)) == (lines[:middle], lines[middle:])
+
+
+def test_a_line_separator_of_unicode_is_a_character_of_a_document(
+    open_bytes: Callable[..., Corpus],
+):
     content = "emma\r\n\r\nolivia\n \nava\x0bmia\nzoë\u2028"
     train, val = open_bytes(content.encode(), documents=True).read(0.25)
     assert list(train.texts) == ["emma", "olivia", "ava\x0bmia"]
     assert list(val.texts) == ["zoë\u2028"]
+
+
+@tiny_blocks()
+@given(content=st.lists(st.sampled_from([b"a", "é".encode(), "😀".encode(), b"\xe2\x82", b"\xff"])))
+def test_the_first_byte_that_is_not_utf8_is_named_wherever_blocks_end(
+    folder: Path, content: list[bytes]
+):
+    joined = b"".join([b"x", *content])
+    (folder / "text.txt").write_bytes(joined)
+    corpus = open_corpus(f"text:{folder}/text.txt")
+    try:
+        joined.decode()
+    except UnicodeDecodeError as error:
+        assert f"not UTF-8 at byte {error.start};" in refusal(lambda: corpus.read(0.1))
+    else:
+        assert "".join(corpus.read(0.0).train.texts) == joined.decode()
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_file_is_read_without_holding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: bool
+):
+    monkeypatch.setattr("nanogpt_jax.data.sources.text.BLOCK_BYTES", 2**16)
+    path = tmp_path / "large.txt"
+    path.write_bytes(b"a line of text\n" * 2**18)
+    tracemalloc.start()
+    train, _ = open_corpus(f"text:{path}", documents=documents).read(0.1)
+    characters = sum(len(text) + documents for text in train.texts)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert characters >= path.stat().st_size * 0.9 - 15 > 2**21 > peak_bytes
 
 
 @pytest.mark.parametrize("count, held_out", [(100, 10), (230, 23), (1_115_394, 111_540)])
@@ -142,7 +219,7 @@ def test_the_split_is_exact_where_binary_fractions_are_not(count: int, percent: 
 
 def test_the_held_out_part_is_the_tail(open_bytes: Callable[..., Corpus]):
     train, val = open_bytes(b"t" * 90 + b"v" * 10).read(0.1)
-    assert (train.texts[0], val.texts[0]) == ("t" * 90, "v" * 10)
+    assert (list(train.texts), list(val.texts)) == (["t" * 90], ["v" * 10])
 
 
 def tell(**fields: Any) -> Corpus:
@@ -150,16 +227,16 @@ def tell(**fields: Any) -> Corpus:
 
 
 def test_only_the_tales_are_bundled():
-    assert "known: tales" in refusal(lambda: open_corpus("bundled:shakespeare"))
+    assert "known: questions, tales" in refusal(lambda: open_corpus("bundled:shakespeare"))
 
 
 def test_the_tales_come_with_the_nats_of_each_story():
     corpus = tell()
     assert corpus.truth is not None and not corpus.running
     train, val = corpus.read(0.1)
-    assert (len(train.texts), len(val.texts)) == (18, 2)
+    assert (len(list(train.texts)), len(list(val.texts))) == (18, 2)
     for part in (train, val):
-        assert part.nats is not None and len(part.nats) == len(part.texts)
+        assert part.nats is not None
         for text, nats in zip(part.texts, part.nats, strict=True):
             log_probability = corpus.truth.log_probability(text)
             assert log_probability is not None and nats == -log_probability > 0
@@ -211,5 +288,5 @@ def test_opening_tells_no_story_and_reading_twice_tells_each_once(
     assert told == list(range(20))
     again: Parts = tell(corpus_seed=7).read(0.5)
     assert told == list(range(20))
-    assert len(first.train.texts) != len(again.train.texts)
+    assert len(list(first.train.texts)) != len(list(again.train.texts))
     assert [*first.train.texts, *first.val.texts] == [*again.train.texts, *again.val.texts]

@@ -28,7 +28,13 @@ def measure() -> Expectation:
 
 
 def story(index: int, seed: int) -> tuple[str, float]:
-    """The story with this number in the endless book `seed`, and its natural-log probability.
+    """The story with this number in the endless book `seed`, and its natural-log probability."""
+    tale = tell(index, seed)
+    return tale.text, tale.log_probability
+
+
+def tell(index: int, seed: int) -> Tale:
+    """The same story with what its words are bound to.
 
     Depends on nothing else: `random.Random.random` keeps its sequence across Python versions.
     """
@@ -40,7 +46,7 @@ def story(index: int, seed: int) -> tuple[str, float]:
     roll = random.Random(seed << INDEX_BITS | index).random
     tale = Tale()
     read_grammar().derive(tale, lambda options, _: options.at(roll()))
-    return tale.text, tale.log_probability
+    return tale
 
 
 def log_probability(text: str) -> float | None:
