@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from nanogpt_jax.data.conversations import Turns
 from nanogpt_jax.data.corpus import Truth
-from nanogpt_jax.data.pipeline import HeldOut
+from nanogpt_jax.data.held_out import HeldOut
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.interface import Array, Batch, LanguageModel, Params
 from nanogpt_jax.losses import row_losses
@@ -26,6 +27,9 @@ from nanogpt_jax.tokenization import Tokenizer
 
 # How documents are sampled to be judged and shown: what the README's `sample` command asks for.
 JUDGED_AT = Sampling(temperature=0.8, top_k=40, top_p=0.95)
+
+# Questions answered side by side.
+ANSWERED_AT_ONCE = 64
 
 
 class Evaluator:
@@ -84,14 +88,32 @@ class Evaluator:
                 "val/excess_nats_se": excess_se,
                 "val/entropy_nats": self._truth.entropy_nats_per_character,
             }
+        if self._held_out.questions:
+            answers, sample = self._answer(params)
+            return metrics | answers, sample
         if self._truth is None or not self._samples:
             return metrics, self._sample(params)
         texts = self._documents(params, self._samples)
         valid = sum(self._truth.log_probability(text) is not None for text in texts)
-        share = valid / len(texts)
-        metrics["val/valid_stories"] = share
-        metrics["val/valid_stories_se"] = math.sqrt(share * (1 - share) / len(texts))
-        return metrics, texts[0]
+        return metrics | share("val/valid_stories", valid, len(texts)), texts[0]
+
+    def _answer(self, params: Params) -> tuple[dict[str, float], str]:
+        """The share of held-out questions answered exactly right, and one of them."""
+        questions, answers, turns = self._held_out.questions, [], Turns.of(self._tokenizer)
+        # One token more than the longest, so that whoever goes on is seen to be wrong.
+        most = 1 + max(len(answer) for _, answer in questions)
+        for first in range(0, len(questions), ANSWERED_AT_ONCE):
+            prompts = [prompt for prompt, _ in questions[first : first + ANSWERED_AT_ONCE]]
+            prompts += [prompts[0]] * (ANSWERED_AT_ONCE - len(prompts))  # one program for all
+            greedy = [Sampling(temperature=0.0)] * ANSWERED_AT_ONCE
+            answers += self._generator.complete(
+                params, prompts, greedy, max_tokens=most, stop=turns.end
+            )
+        right = sum(answer == given for (_, answer), given in zip(questions, answers, strict=False))
+        sample = (
+            self._tokenizer.decode(questions[0][0]) + " → " + self._tokenizer.decode(answers[0])
+        )
+        return share("val/exact_answers", right, len(questions)), sample
 
     def _documents(self, params: Params, count: int) -> list[str]:
         """Documents drawn as `JUDGED_AT` says, seeds 0 to count - 1."""
@@ -132,6 +154,12 @@ def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Ba
         return jnp.stack((nats_B, tokens_B, bytes_B))
 
     return sums
+
+
+def share(name: str, hits: int, count: int) -> dict[str, float]:
+    """A share and its standard error, as metrics."""
+    p = hits / count
+    return {name: p, f"{name}_se": math.sqrt(p * (1 - p) / count)}
 
 
 def ratio(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -21,8 +21,10 @@ from nanogpt_jax.interface import ModelShape
 
 NAME = "run.json"
 VERSION = 1
-# ADDRESS=, KIND: or nothing, then the folder of an absolute path; hf://... is no path.
-FOLDER = r"(?s)^((?:[\w.]+=)?(?:\w+:)?)/(?!/)(?:.*/)?(?=[^/])"
+# ADDRESS=, KIND: or nothing, then the folder of an absolute path; hf://... is no path. A mixture
+# has several, each after its share.
+FOLDER = r"(?s)^((?:[\w.]+=)?(?:mix:)?(?:[\d.]+\*)?(?:\w+:)?)/(?!/)(?:.*/)?(?=[^/])"
+NEXT_SHARE = r"(?=\+[\d.]+\*)\+"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
 
 
@@ -79,7 +81,8 @@ def read(directory: Path) -> Record:
 def without_folders(value: Any) -> Any:
     """`value` with every absolute path in its strings shortened to the name of the file.
 
-    Strings are a path, KIND:PATH or ADDRESS=either; what a path held is known by fingerprint.
+    Strings are a path, KIND:PATH, a mixture of those, or ADDRESS=any; what a path held is known by
+    fingerprint.
     """
     if isinstance(value, Mapping):
         return {key: without_folders(each) for key, each in value.items()}
@@ -87,7 +90,8 @@ def without_folders(value: Any) -> Any:
         return [without_folders(each) for each in value]
     if not isinstance(value, str):
         return value
-    return re.sub(FOLDER, r"\1", value)
+    parts = re.split(NEXT_SHARE, value) if "mix:" in value else [value]
+    return "+".join(re.sub(FOLDER, r"\1", part) for part in parts)
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,26 @@ import numpy as np
 from nanogpt_jax.interface import Array, Batch, Key, LanguageModel, ModelOutput, Params
 from nanogpt_jax.optim import optimizers
 from nanogpt_jax.step import Recipe
+from nanogpt_jax.tokenization import Tokens
+
+BOS = 99
+
+
+class Numbers:
+    """Tokens 0 to 98 are written "0 " to "98 ", and 99 is BOS."""
+
+    kind = "numbers"
+    bos_id = BOS
+    token_bytes = (*(f"{number} ".encode() for number in range(BOS)), b"")
+
+    def encode(self, text: str) -> Tokens:
+        return np.array([int(word) for word in text.split()], np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        return [self.encode(text) for text in texts]
+
+
+NUMBERS: Any = Numbers()
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nanogpt_jax.data.corpus import BadRecords, Corpus, Opening
+from nanogpt_jax.data.corpus import BadRecords, Corpus, Documents, Opening
 from nanogpt_jax.data.sources import kind_of, parse_source, sources
+
+
+def whole(documents: Documents) -> str:
+    """Running text, of which a source gives portions."""
+    return "".join(documents.texts)
 
 
 def open_corpus(source: str, *, documents: bool = False, skipped: int = 0, **given: Any) -> Corpus:

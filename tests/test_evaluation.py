@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from nanogpt_jax import tokenization
 from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth
-from nanogpt_jax.data.pipeline import HeldOut
+from nanogpt_jax.data.held_out import HeldOut
+from nanogpt_jax.data.parts import Kept
 from nanogpt_jax.data.store import open_store
 from nanogpt_jax.evaluation import JUDGED_AT, Evaluator, ratio
 from nanogpt_jax.generate import Generator
@@ -87,12 +88,12 @@ def make_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeEvalu
         parts = Parts(Documents(["a"]), Documents(documents, nats))
         corpus = Corpus("", f"{documents}{nats}", running, lambda _: parts)
         held_out = HeldOut(
-            open_store(corpus, tokenizer, 0.5),
+            [Kept(1.0, open_store(corpus, tokenizer, 0.5))],
+            tokenizer,
             documents=not running,
             length=length,
             batch_size=batch_size,
             rows=rows,
-            bos_id=BOS,
         )
         return Evaluator(table_model(), tokenizer, held_out, context_length=12, **more)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanogpt_jax import tokenization
-from nanogpt_jax.data.examples import Packed, Rows, Windows
+from nanogpt_jax.data.examples import Rows, Windows
 from nanogpt_jax.data.store import Tokens, open_store
 from nanogpt_jax.functional import segment_positions
 from tests.opened import open_corpus
@@ -50,21 +50,6 @@ def test_segments_number_the_documents_inside_a_window(document_tokens: MakeDocu
     batch = Windows(tokens, length=7, stride=1, bos_id=BOS).build(np.array([0, 2]))
     assert batch.segments_BT.tolist() == [[1, 1, 1, 1, 2, 3, 3], [0, 0, 1, 2, 2, 3, 3]]
     assert batch.segments_BT.dtype == np.int32
-
-
-def test_a_packed_row_begins_with_a_document_and_is_full(document_tokens: MakeDocuments):
-    tokens = document_tokens([[1, 2, 3], [], [4], [5, 6], [7, 8]])
-    packed = Packed(tokens, length=5, bos_id=BOS)
-    assert packed.count == 4  # of the last document, fewer than six tokens follow
-    batch = packed.build(np.arange(4))
-    assert batch.inputs_BT.tolist() == [
-        [BOS, 1, 2, 3, BOS],
-        [BOS, BOS, 4, BOS, 5],
-        [BOS, 4, BOS, 5, 6],
-        [BOS, 5, 6, BOS, 7],
-    ]
-    assert batch.segments_BT[:, 0].tolist() == [1, 1, 1, 1]
-    assert (batch.weights_BT == 1).all()
 
 
 def test_positions_restart_at_each_document_and_at_a_window_inside_one(

@@ -27,8 +27,10 @@ from tests.runs import lines_of, steps_of
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 100
 
-# Dropout draws from the run's key and accumulation splits a batch: both must go on where they were.
+# Dropout draws from the run's key, accumulation splits a batch, documents wait to be packed: all of
+# that must go on where it was.
 OPTIONS = {
+    "data.format": "packed",
     "model.dropout": 0.1,
     "train.accumulate_steps": 2,
     "train.steps": STEPS,
