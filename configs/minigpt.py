@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
     config.data.source = "bundled:tales"
     config.data.format = "packed"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocab_size = 1590  # every word of the tales is one token
+    config.tokenizer.vocab_size = 1600  # every word of the tales is one token
+    config.tokenizer.special_tokens = "chat"  # so that configs/sft.py can go on from it
 
     config.model.n_layer = 4
     config.model.n_head = 4

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
 
+from nanogpt_jax import tokenization
 from nanogpt_jax.registry import Rule, fraction, non_negative, positive, seed_range
 
 # A ConfigDict: its attributes are decided at run time, so no type checker knows them.
@@ -38,10 +40,13 @@ class Data:
     source: Annotated[str, "KIND:ARGUMENT, such as bundled:tales or text:PATH"] = "bundled:tales"
     val_fraction: Annotated[float, "last share of the corpus, held out", fraction] = 0.1
     format: Annotated[
-        Literal["stream", "packed", "documents"],
-        "stream: windows of running text; packed: documents end to end from the beginning of "
-        "one, the last cut; documents: one a row, padded",
+        Literal["stream", "packed", "documents", "chat"],
+        "stream: windows of running text; packed: whole documents side by side; documents: one a "
+        "row, padded; chat: likewise, of conversations",
     ] = "stream"
+    loss_on: Annotated[
+        Literal["all", "assistant"], "of a conversation, what is learned: all, or what is answered"
+    ] = "assistant"
     window: Annotated[
         Literal["random", "sequential", "shuffled"], "order of windows, or of documents"
     ] = "random"
@@ -54,11 +59,11 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tokenizer:
-    """How text becomes tokens."""
+class Tokenizer(tokenization.Options):
+    """How text becomes tokens; a tokenizer that is given keeps to what it was trained with."""
 
-    kind: Annotated[str, "char or bpe"] = "char"
-    path: Annotated[str, "a tokenizer.json to use; empty = train one on the training part"] = ""
+    kind: Annotated[str, "char, bpe or word"] = "char"
+    path: Annotated[str, "a tokenizer.json to use, or its folder; empty = train one"] = ""
     vocab_size: Annotated[PositiveCount, "tokens of a bpe tokenizer that is trained"] = 1024
 
 
@@ -66,7 +71,19 @@ class Tokenizer:
 class Init:
     """Where parameters start."""
 
-    from_: Annotated[str, "run directory whose parameters to start from; empty = random"] = ""
+    from_: Annotated[
+        str, "run directory, or DIRECTORY:STEP, whose parameters to start from; empty = random"
+    ] = ""
+    optimizer: Annotated[bool, "start from its optimizer's state too"] = False
+
+    def run(self) -> tuple[Path, str] | None:
+        """The run directory and the step to start from, if any."""
+        if not self.from_:
+            return None
+        folder, colon, step = self.from_.rpartition(":")
+        if not colon or not (step.isdecimal() or step in ("last", "best")):
+            folder, step = self.from_, "last"
+        return Path(folder).expanduser().resolve(), step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +127,9 @@ class Eval:
 
     every_steps: Annotated[Count, "between evaluations; 0 = at the end only"] = 100
     batches: Annotated[PositiveCount, "of train.batch_size rows, the same every time"] = 8
+    answers: Annotated[
+        Count, "held-out conversations whose last answer must be exactly right; 0 = none"
+    ] = 0
     samples: Annotated[
         Count, "documents sampled and judged, where the corpus can judge them; 0 = none"
     ] = 64

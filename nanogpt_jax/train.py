@@ -19,6 +19,7 @@ from absl import logging
 from nanogpt_jax import checkpoint, metrics, record
 from nanogpt_jax.checkpoint import Checkpoints, Kind, Sidecar
 from nanogpt_jax.config import flatten
+from nanogpt_jax.data.parts import Kept
 from nanogpt_jax.errors import Interrupted, Leak, Mismatch
 from nanogpt_jax.experiment import Plan, Run, assemble
 from nanogpt_jax.interrupt import Interrupt
@@ -212,17 +213,30 @@ def _restore(run: Run, workdir: Path, restored: Sidecar) -> TrainState:
 def _create(run: Run) -> TrainState:
     """State 0; its parameters are those of the run that `init.from` names, if it names one."""
     state = run.layout.create(run.create, run.hyper, run.key)
-    if not run.plan.init.from_:
+    if (start := run.plan.init.run()) is None:
         return state
-    source = Path(run.plan.init.from_).expanduser().resolve()
+    source, which = start
     if (found := record.read(source).tokenizer["sha256"]) != run.tokenizer.sha256:
         raise Mismatch(
             f"init.from={run.plan.init.from_}: that run has another tokenizer ({found[:12]}, here "
             f"{run.tokenizer.sha256[:12]}); set tokenizer.path to its tokenizer.json"
         )
-    abstract = run.layout.abstract(run.create, run.hyper, run.key).params
-    params = checkpoint.load_params(source, checkpoint.choose(source, "last"), abstract)
-    return run.layout.place(run.layout.plain(state)._replace(params=params))
+    abstract = run.layout.abstract(run.create, run.hyper, run.key)
+    with_optimizer = run.plan.init.optimizer
+    step = checkpoint.choose(source, which, full=with_optimizer)
+    plain = run.layout.plain(state)
+    if with_optimizer:
+        params, opt_state = checkpoint.load_learned(source, step, abstract)
+        return run.layout.place(plain._replace(params=params, opt_state=opt_state))
+    params = checkpoint.load_params(source, step, abstract.params)
+    return run.layout.place(plain._replace(params=params))
+
+
+def _size(run: Run) -> str:
+    """Tokens of the training part, as far as they are known."""
+    kept = [len(part.store.train.ids) for part in run.parts if isinstance(part, Kept)]
+    streamed = ["a stream"] * (len(run.parts) - len(kept))
+    return " + ".join([*(f"{tokens:,}" for tokens in kept), *streamed])
 
 
 def _announce(run: Run, restored: Sidecar | None) -> None:
@@ -233,7 +247,7 @@ def _announce(run: Run, restored: Sidecar | None) -> None:
         f"{run.record.parameters:,}",
         run.tokenizer.vocab_size,
         run.tokenizer.kind,
-        f"{len(run.store.train.ids):,}",
+        _size(run),
         f"{plan.tokens_per_step:,}",
     )
     if restored and step >= plan.steps:

@@ -12,6 +12,7 @@ from nanogpt_jax.checkpoint.digest import digest_step
 from nanogpt_jax.checkpoint.lock import lock_run
 from nanogpt_jax.checkpoint.reader import (
     choose,
+    load_learned,
     load_params,
     newest_full_step,
     read_sidecar,
@@ -28,6 +29,7 @@ __all__ = [
     "choose",
     "digest_step",
     "list_steps",
+    "load_learned",
     "load_params",
     "lock_run",
     "milestone_steps",

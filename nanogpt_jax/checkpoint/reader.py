@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nanogpt_jax import errors
 from nanogpt_jax.checkpoint import items
@@ -11,6 +12,7 @@ from nanogpt_jax.checkpoint.commit import SIDECAR, list_incomplete, list_steps, 
 from nanogpt_jax.checkpoint.retention import best
 from nanogpt_jax.checkpoint.sidecar import Sidecar, parse
 from nanogpt_jax.interface import Params
+from nanogpt_jax.state import TrainState
 
 _LONGEST_SIDECAR_BYTES = 1 << 20
 
@@ -102,3 +104,13 @@ def load_params(directory: Path, step: int, abstract_params: Params) -> Params:
     """
     read_sidecar(directory, step)
     return items.read(path_of(directory, step), {"params": abstract_params})["params"]
+
+
+def load_learned(directory: Path, step: int, abstract: TrainState) -> tuple[Params, Any]:
+    """The parameters and the optimizer's state of a full checkpoint, placed as `abstract` says.
+
+    Raises errors.Mismatch if it is of another model or optimizer.
+    """
+    wanted = {"params": abstract.params, "opt_state": abstract.opt_state}
+    found = items.read(path_of(directory, step), wanted)
+    return found["params"], found["opt_state"]

@@ -15,9 +15,12 @@ import numpy as np
 from nanogpt_jax import models, tokenization
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
 from nanogpt_jax.data import pipeline
-from nanogpt_jax.data.corpus import BadRecords, Corpus, Opening
+from nanogpt_jax.data.conversations import Chat
+from nanogpt_jax.data.corpus import AnyCorpus, BadRecords, Opening
+from nanogpt_jax.data.held_out import HeldOut
+from nanogpt_jax.data.parts import Part, open_parts, to_learn_from
 from nanogpt_jax.data.sources import parse_source
-from nanogpt_jax.data.store import Store, open_store, open_tokenizer
+from nanogpt_jax.data.store import open_tokenizer
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.evaluation import Evaluator
 from nanogpt_jax.experiment.identity import continue_run, describe_run
@@ -36,8 +39,8 @@ class Run:
 
     plan: Plan
     record: Record
-    corpus: Corpus
-    store: Store
+    corpus: AnyCorpus
+    parts: tuple[Part, ...]
     tokenizer: Tokenizer
     shape: ModelShape
     recipe: Recipe
@@ -63,7 +66,8 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
 
     Raises Mismatch when the directory holds a run with another model, tokenizer or corpus.
     """
-    corpus = open_corpus(plan)
+    bad = bad_records(plan)
+    corpus, chat = open_corpus(plan, bad), chat_of(plan, bad)
     tokenizer = _open_tokenizer(plan, corpus, workdir)
     shape = plan.model.shape(tokenizer.vocab_size)
     model = build_model(plan, tokenizer.vocab_size)
@@ -77,13 +81,13 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
             f"train.batch_size / train.accumulate_steps = {rows} rows are not a multiple of the "
             f"{layout.shards} devices that split a batch: change parallel.data or the batch"
         )
-    store = open_store(corpus, tokenizer, plan.data.val_fraction)
+    parts = open_held(plan, corpus, tokenizer, plan.eval.batches, chat)
     numbers, switches = _optimizer_fields(plan)
     return Run(
         plan=plan,
         record=record,
         corpus=corpus,
-        store=store,
+        parts=parts,
         tokenizer=tokenizer,
         shape=shape,
         recipe=Recipe(
@@ -98,40 +102,67 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
         hyper=_hyper(plan, numbers, record.config["schedule"]["total_steps"]),
         layout=layout,
         batches=pipeline.train_batches(
-            store,
+            parts,
+            tokenizer,
             form=plan.data.format,
             window=plan.data.window,
             length=plan.train.seq_len,
             batch_size=plan.train.batch_size,
-            bos_id=tokenizer.bos_id,
+            val_fraction=plan.data.val_fraction,
             seed=plan.seed,
             prefetch=plan.data.prefetch,
+            chat=chat,
         ),
         evaluator=build_evaluator(
-            plan, model, tokenizer, corpus, store, plan.eval.batches, layout.place_evaluation
+            plan, model, tokenizer, corpus, parts, plan.eval.batches, chat, layout.place_evaluation
         ),
         flops_per_token=train_flops_per_token(shapes, model.axes, shape, plan.train.seq_len),
     )
 
 
-def open_corpus(plan: Plan, source: str = "") -> Corpus:
+def bad_records(plan: Plan) -> BadRecords:
+    """What the config says about records that cannot be used."""
+    return BadRecords(plan.data.max_bad_records if plan.data.on_bad_record == "skip" else 0)
+
+
+def open_corpus(plan: Plan, bad: BadRecords, source: str = "") -> AnyCorpus:
     """The corpus of a run; `source` says where it lies now, should that have changed."""
-    skipped = plan.data.max_bad_records if plan.data.on_bad_record == "skip" else 0
-    opening = Opening(documents=plan.data.format != "stream", bad=BadRecords(skipped))
-    corpus = parse_source(source or plan.data.source, plan.data_fields)(opening)
-    assert isinstance(corpus, Corpus)
-    return corpus
+    opening = Opening(documents=plan.data.format != "stream", bad=bad)
+    return parse_source(source or plan.data.source, plan.data_fields)(opening)
 
 
-def _open_tokenizer(plan: Plan, corpus: Corpus, workdir: Path) -> Tokenizer:
+def open_held(
+    plan: Plan, corpus: AnyCorpus, tokenizer: Tokenizer, batches: int, chat: Chat | None
+) -> tuple[Part, ...]:
+    """The tokens of a corpus, with enough held-out ones for `batches` of an evaluation."""
+    return open_parts(
+        corpus,
+        tokenizer,
+        plan.data.val_fraction,
+        held_out_rows=batches * plan.train.batch_size,
+        length=plan.train.seq_len,
+        chat=chat,
+    )
+
+
+def chat_of(plan: Plan, bad: BadRecords) -> Chat | None:
+    """How conversations are learned, where the config says that documents are some."""
+    return Chat(plan.data.loss_on, bad) if plan.data.format == "chat" else None
+
+
+def _open_tokenizer(plan: Plan, corpus: AnyCorpus, workdir: Path) -> Tokenizer:
     """The tokenizer that the config names, the run's own, or one learned from the corpus."""
-    if plan.tokenizer.path:
-        return tokenization.load(Path(plan.tokenizer.path).expanduser())
+    asked = plan.tokenizer
+    if asked.path:
+        return tokenization.load(Path(asked.path).expanduser(), asked.special_tokens)
     own = workdir / "tokenizer.json"
     if own.exists():
         return tokenization.load(own)
-    asked = plan.tokenizer
-    return open_tokenizer(corpus, asked.kind, asked.vocab_size, plan.data.val_fraction)
+    if start := plan.init.run():
+        return tokenization.load(start[0], asked.special_tokens)
+    return open_tokenizer(
+        to_learn_from(corpus), asked.kind, asked.vocab_size, plan.data.val_fraction, asked
+    )
 
 
 def build_model(plan: Plan, vocab_size: int) -> LanguageModel:
@@ -150,19 +181,22 @@ def build_evaluator(
     plan: Plan,
     model: LanguageModel,
     tokenizer: Tokenizer,
-    corpus: Corpus,
-    store: Store,
+    corpus: AnyCorpus,
+    parts: Sequence[Part],
     batches: int,
+    chat: Chat | None,
     place: Callable[[Batch], Batch],
 ) -> Evaluator:
     """The evaluator over `batches` held-out batches, whole documents where those are known."""
-    held_out = pipeline.HeldOut(
-        store,
+    held_out = HeldOut(
+        parts,
+        tokenizer,
         documents=corpus.truth is not None or plan.data.format != "stream",
         length=plan.train.seq_len,
         batch_size=plan.train.batch_size,
         rows=batches * plan.train.batch_size,
-        bos_id=tokenizer.bos_id,
+        chat=chat,
+        questions=plan.eval.answers,
     )
     return Evaluator(
         model,
@@ -170,7 +204,7 @@ def build_evaluator(
         held_out,
         context_length=plan.model.shape(tokenizer.vocab_size).max_seq_len,
         truth=corpus.truth,
-        samples=plan.eval.samples,
+        samples=0 if corpus.running else plan.eval.samples,  # of what has an end
         place=place,
     )
 

@@ -6,23 +6,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanogpt_jax import config, record
-from nanogpt_jax.data.corpus import Corpus
+from nanogpt_jax import config, record, tokenization
+from nanogpt_jax.data.corpus import AnyCorpus
 from nanogpt_jax.errors import Mismatch
 from nanogpt_jax.experiment.plan import Plan
 from nanogpt_jax.interface import ModelShape
 from nanogpt_jax.record import Record
+from nanogpt_jax.registry import fields_of
 from nanogpt_jax.tokenization import Tokenizer
 
 # Settings that decide what a checkpoint means, beside those of the model.
-FIXED = ("tokenizer.kind", "tokenizer.vocab_size", "data.val_fraction", "data.format")
+FIXED = (
+    *(f"tokenizer.{name}" for name in ("kind", "vocab_size", *fields_of(tokenization.Options))),
+    "data.val_fraction",
+    "data.format",
+    "data.loss_on",
+)
 HASH_LENGTH = 64  # of SHA-256 in hexadecimal
 
 
 def describe_run(
     plan: Plan,
     tokenizer: Tokenizer,
-    corpus: Corpus,
+    corpus: AnyCorpus,
     shape: ModelShape,
     parameters: int,
     overrides: Sequence[tuple[str, str]],

@@ -8,10 +8,16 @@ from pathlib import Path
 import jax
 
 from nanogpt_jax import checkpoint, config, record, tokenization
-from nanogpt_jax.data.store import open_store
 from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
 from nanogpt_jax.evaluation import Evaluator
-from nanogpt_jax.experiment.assembly import build_evaluator, build_model, open_corpus
+from nanogpt_jax.experiment.assembly import (
+    bad_records,
+    build_evaluator,
+    build_model,
+    chat_of,
+    open_corpus,
+    open_held,
+)
 from nanogpt_jax.experiment.plan import Plan, resolve
 from nanogpt_jax.interface import LanguageModel, ModelShape, Params
 from nanogpt_jax.tokenization import Tokenizer
@@ -65,8 +71,9 @@ def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:
     looked for here; `source` says where else.
     """
     plan = loaded.plan
+    bad = bad_records(plan)
     try:
-        corpus = open_corpus(plan, source)
+        corpus = open_corpus(plan, bad, source)
     except DataError as error:
         raise DataError(f"{error}; --source=KIND:ARGUMENT says where the corpus is now") from error
     recorded = loaded.record.corpus["fingerprint"]
@@ -75,9 +82,10 @@ def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:
             f"{source or plan.data.source} is not the corpus of this run: fingerprint "
             f"{corpus.fingerprint[:12]} found, {recorded[:12]} recorded"
         )
-    store = open_store(corpus, loaded.tokenizer, plan.data.val_fraction)
+    chat = chat_of(plan, bad)
+    parts = open_held(plan, corpus, loaded.tokenizer, batches, chat)
     return build_evaluator(
-        plan, loaded.model, loaded.tokenizer, corpus, store, batches, jax.device_put
+        plan, loaded.model, loaded.tokenizer, corpus, parts, batches, chat, jax.device_put
     )
 
 

@@ -135,13 +135,16 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
         if train.seq_len > longest:
             yield f"train.seq_len={train.seq_len} is longer than model.max_seq_len={longest}"
     if sound("tokenizer") and not settings.tokenizer.path:
-        if line := tokenization.problem(settings.tokenizer.kind, settings.tokenizer.vocab_size):
+        asked = SCHEMA.split(settings, "tokenizer")[0]
+        if line := tokenization.problem(asked.kind, asked.vocab_size, asked):
             yield line
     if sound("data"):
         try:
             parse_source(settings.data.source, SCHEMA.split(settings, "data")[1])
         except ConfigError as error:
             yield from error.problems
+    if sound("init") and settings.init.optimizer and not settings.init["from"]:
+        yield "init.optimizer=True needs init.from, the run whose optimizer it is"
     in_float64 = sound("train") and train.compute_dtype == "float64"
     if in_float64 and not jax.config.read("jax_enable_x64"):
         yield "train.compute_dtype='float64' needs --jax_enable_x64"

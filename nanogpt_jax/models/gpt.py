@@ -169,8 +169,9 @@ def norm(c: Config, name: str) -> Norm:
 def end_deviations(c: Config) -> tuple[float, float]:
     """Standard deviations of embedding and head.
 
-    A tied table gives logits of variance 1: the loss begins near ln V, yet rows are far enough
-    apart that the first updates, alike for words that are used alike, do not make them one.
+    Rows of a tied table have length 1: far enough apart that the first updates, alike for words
+    that are used alike, do not make them one. (At first every token predicts itself, so the loss
+    begins some nats above ln V.)
     """
     unit = c.d_model**-0.5
     embed, head, tied = {
