@@ -79,15 +79,22 @@ def test_no_golden_file_is_left_without_its_config():
     assert {path.stem for path in GOLDEN.iterdir()} == {path.stem for path in CONFIGS}
 
 
-def test_the_variants_of_compare_differ_in_the_model_alone():
+def test_the_variants_of_compare_differ_in_the_model_and_in_the_rate_of_a_tied_table():
     plans = plans_of(REPOSITORY / "configs/compare.py")
     assert list(plans) == ["embedding", "single_head", "multi_head", "gpt"]
     assert len({plan.model_name for plan in plans.values()}) == 4
+    differing = ("model.", "optimizer.embedding_ratio")
     shared = [
-        {name: value for name, value in flatten(plan.config).items() if "model." not in name}
+        {
+            name: value
+            for name, value in flatten(plan.config).items()
+            if not name.startswith(differing)
+        }
         for plan in plans.values()
     ]
     assert shared == [shared[0]] * 4
+    ratios = [plan.optimizer_fields["embedding_ratio"] for plan in plans.values()]
+    assert ratios == [1.0, 1.0, 1.0, 0.3], "only the last has a tied table"
 
 
 def test_the_page_about_the_fields_is_true():

@@ -320,6 +320,32 @@ def test_a_run_may_start_from_the_parameters_of_another(run: Path, tmp_path: Pat
     assert list_steps(tmp_path / "wider") == []
 
 
+def test_a_run_may_start_from_any_step_of_another_and_from_its_optimizer(
+    run: Path, tmp_path: Path
+) -> None:
+    def leaves(workdir: Path, step: int, item: str) -> dict[str, np.ndarray]:
+        return items.read_leaves(workdir / "checkpoints" / str(step), (item,))
+
+    def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+        return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+    start = {"train.steps": 0, "init.from": f"{run}:4", "seed": 1}
+    small_run(tmp_path / "weights", start)
+    small_run(tmp_path / "both", {**start, "init.optimizer": True})
+    for name in ("weights", "both"):
+        assert equal(leaves(tmp_path / name, 0, "params"), leaves(run, 4, "params"))
+        assert not equal(leaves(tmp_path / name, 0, "params"), leaves(run, 6, "params"))
+    moments = leaves(run, 4, "opt_state")
+    assert equal(leaves(tmp_path / "both", 0, "opt_state"), moments)
+    assert not equal(leaves(tmp_path / "weights", 0, "opt_state"), moments)
+    with pytest.raises(errors.NoCheckpoint, match="found steps 2, 4, 6"):
+        small_run(tmp_path / "none", {**start, "init.from": f"{run}:5"})
+    with pytest.raises(errors.Mismatch, match="opt_state"):
+        small_run(tmp_path / "other", {**start, "init.optimizer": True, "optimizer.name": "sgd"})
+    with pytest.raises(errors.ConfigError, match=r"init\.optimizer=True needs init\.from"):
+        small_run(tmp_path / "nobody", {"init.optimizer": True})
+
+
 def test_a_lost_sidecar_is_never_a_silent_start_from_nothing(run: Path) -> None:
     for step in list_steps(run):
         (run / "checkpoints" / str(step) / "metadata.json").unlink()

@@ -136,7 +136,7 @@ def test_stories_lie_between_their_separators(
 def test_fineweb_edu_is_the_text_column_of_a_parquet_file(
     give: Callable[..., Path], tmp_path: Path
 ):
-    import pyarrow
+    pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
     table = pyarrow.table({"text": ["one", "two"], "url": ["a", "b"]})

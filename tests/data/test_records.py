@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from nanogpt_jax.data.sources import records
 from nanogpt_jax.data.sources.records import text_of
 from nanogpt_jax.errors import DataError, MissingExtra
 from tests.opened import open_corpus
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def read_all(source: object, **opened: Any) -> list[str]:
