@@ -1,4 +1,4 @@
-"""Talk to a run that was tuned on conversations.
+"""Talk to a run that was tuned on conversations, or on RustGPT's plain dialogues.
 
 python -m nanogpt_jax.chat --workdir=DIR [--step=N|last|best] [--system="..."]
     [--max_tokens=200] [--temperature=0.8] [--top_k=40] [--top_p=0.95] [--seed=1]
@@ -35,7 +35,7 @@ class Chat:
         self._sampling = sampling
         self._generator = Generator(run.model, run.shape.max_seq_len)
         self._params = self._generator.prepare(run.params)
-        self._end = run.tokenizer.special_id(end_of("assistant"))
+        self._stop = self._ends()
         self.reset()
 
     def reset(self) -> None:
@@ -66,20 +66,53 @@ class Chat:
         while len(prompt) > room and len(said) > len(self._start) + 1:
             del said[len(self._start) : len(self._start) + 2]
             prompt = render(tokenizer, said, reply=True).ids.tolist()
-        decoder, written = tokenizer.decoder(), []
+        written = []
+        for piece in self._write(prompt, self._max_tokens):
+            written.append(piece)
+            yield piece
+        self.messages = [*said, Message("assistant", "".join(written))]
+
+    def _ends(self) -> frozenset[int]:
+        """The ids that end an answer."""
+        tokenizer = self._run.tokenizer
+        return frozenset({tokenizer.special_id(end_of("assistant")), tokenizer.bos_id})
+
+    def _write(self, prompt: list[int], max_tokens: int) -> Iterator[str]:
+        """What follows `prompt`, piece by piece."""
+        decoder = self._run.tokenizer.decoder()
         stream = self._generator.stream(
-            self._params,
-            prompt,
-            self._sampling,
-            max_tokens=self._max_tokens,
-            stop={self._end, tokenizer.bos_id},
+            self._params, prompt, self._sampling, max_tokens=max_tokens, stop=self._stop
         )
         for drawn in stream:
-            written.append(decoder.push(drawn.token))
-            yield written[-1]
-        written.append(decoder.flush())
-        yield written[-1]
-        self.messages = [*said, Message("assistant", "".join(written))]
+            yield decoder.push(drawn.token)
+        yield decoder.flush()
+
+
+class PlainChat(Chat):
+    """RustGPT's form: each question on its own, as the text `User: ...`, and nothing remembered.
+
+    The model writes `Assistant:` itself. What it has no words for is an empty question, and gets
+    an empty answer, as does one that fills the context.
+    """
+
+    def answer(self, text: str) -> Iterator[str]:
+        """The answer to `text` as it is written."""
+        prompt = experiment.prompt_tokens(self._run, f"User: {text}")
+        room = self._run.shape.max_seq_len - len(prompt) if prompt else 0
+        yield from self._write(prompt, min(self._max_tokens, room))
+
+    def _ends(self) -> frozenset[int]:
+        return self._run.tokenizer.stop_ids
+
+
+def open_chat(run: experiment.Loaded, system: str, max_tokens: int, sampling: Sampling) -> Chat:
+    """A chat in the form that the run has learned: texts without BOS are plain dialogues."""
+    form = Chat if run.plan.data.bos else PlainChat
+    if system and form is PlainChat:
+        raise ConfigError(
+            f"--system={system!r}: plain dialogues have a user and an assistant; leave it out"
+        )
+    return form(run, system, max_tokens, sampling)
 
 
 def main(
@@ -92,7 +125,7 @@ def main(
 ) -> None:
     """Reads a line, streams the answer, and again."""
     cli.quiet()
-    chat = Chat(experiment.load(workdir, step), system, max_tokens, sampling)
+    chat = open_chat(experiment.load(workdir, step), system, max_tokens, sampling)
     for line in _lines():
         try:
             if line.lower() in ("exit", "/quit"):

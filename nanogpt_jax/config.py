@@ -47,6 +47,9 @@ class Data:
     loss_on: Annotated[
         Literal["all", "assistant"], "of a conversation, what is learned: all, or what is answered"
     ] = "assistant"
+    bos: Annotated[
+        bool, "documents stand between <|bos|>; false: the last token of each is its own end"
+    ] = True
     window: Annotated[
         Literal["random", "sequential", "shuffled"], "order of windows, or of documents"
     ] = "random"
@@ -64,6 +67,9 @@ class Tokenizer(tokenization.Options):
 
     kind: Annotated[str, "char, bpe or word"] = "char"
     path: Annotated[str, "a tokenizer.json to use, or its folder; empty = train one"] = ""
+    source: Annotated[
+        str, "what one that is trained learns from, written as data.source is; empty = that"
+    ] = ""
     vocab_size: Annotated[PositiveCount, "tokens of a bpe tokenizer that is trained"] = 1024
 
 
@@ -72,18 +78,24 @@ class Init:
     """Where parameters start."""
 
     from_: Annotated[
-        str, "run directory, or DIRECTORY:STEP, whose parameters to start from; empty = random"
+        str,
+        "whose parameters to start from: a run directory, DIRECTORY:STEP, or of transformers "
+        "hf:FOLDER or hf://ORGANISATION/NAME[@REVISION]; empty = random",
     ] = ""
     optimizer: Annotated[bool, "start from its optimizer's state too"] = False
 
     def run(self) -> tuple[Path, str] | None:
         """The run directory and the step to start from, if any."""
-        if not self.from_:
+        if not self.from_ or self.pretrained():
             return None
         folder, colon, step = self.from_.rpartition(":")
         if not colon or not (step.isdecimal() or step in ("last", "best")):
             folder, step = self.from_, "last"
         return Path(folder).expanduser().resolve(), step
+
+    def pretrained(self) -> str | None:
+        """The address of the model of transformers to start from, if any."""
+        return self.from_ if self.from_.startswith("hf:") else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,11 @@ class Optimizer:
     name: Annotated[str, "a function of optim/optimizer.py"] = "adamw"
     learning_rate: Annotated[float, "rate where the schedule's factor is 1", positive] = 1e-3
     clip_norm: Annotated[float, "largest global norm of a gradient; 0 = off", non_negative] = 1.0
+    clip_logits_norm: Annotated[
+        float,
+        "largest norm of the gradient that a row's mean loss sends into its logits; 0 = off",
+        non_negative,
+    ] = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +150,9 @@ class Eval:
     samples: Annotated[
         Count, "documents sampled and judged, where the corpus can judge them; 0 = none"
     ] = 64
+    prompt: Annotated[
+        str, "what is continued greedily at every evaluation; empty = a sample is drawn"
+    ] = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,8 @@ class Evaluator:
     """Measures parameters on the same held-out rows, and samples them, in the same way each time.
 
     `truth` is the corpus's own distribution where it is known: whole held-out documents then give
-    the excess over it, and `samples` sampled documents the share that is possible under it.
+    the excess over it, and `samples` sampled documents the share that is possible under it. With
+    `prompt`, what is shown is its likeliest continuation.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Evaluator:
         context_length: int,
         truth: Truth | None = None,
         samples: int = 0,
+        prompt: Sequence[int] | None = None,
         place: Callable[[Batch], Any] = jax.device_put,
     ):
         self._tokenizer = tokenizer
         self._held_out = held_out
         self._truth = truth
         self._samples = samples
+        self._prompt = prompt
         self._generator = Generator(model, context_length)
         self._batches = [place(batch) for batch in held_out.batches]
         self._measure = _measure(model, tokenizer)
@@ -91,7 +94,7 @@ class Evaluator:
         if self._held_out.questions:
             answers, sample = self._answer(params)
             return metrics | answers, sample
-        if self._truth is None or not self._samples:
+        if self._prompt is not None or self._truth is None or not self._samples:
             return metrics, self._sample(params)
         texts = self._documents(params, self._samples)
         valid = sum(self._truth.log_probability(text) is not None for text in texts)
@@ -128,9 +131,12 @@ class Evaluator:
         return [self._tokenizer.decode(tokens) for tokens in drawn]
 
     def _sample(self, params: Params, max_tokens: int = 300) -> str:
-        """One text from the start of a document, or from the first held-out words."""
+        """The prompt and its answer, else a text from a document's start or held-out words."""
+        stop = self._tokenizer.stop_ids
+        if self._prompt is not None:
+            answer = self._generator.answer(params, self._prompt, stop=stop)
+            return self._tokenizer.decode([*self._prompt, *answer])
         prompt = list(self._held_out.prompt)
-        stop = {self._tokenizer.bos_id}
         stream = self._generator.stream(params, prompt, JUDGED_AT, max_tokens=max_tokens, stop=stop)
         return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
 

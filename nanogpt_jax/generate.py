@@ -84,6 +84,16 @@ class Generator:
             yield drawn
             tokens.append(drawn.token)
 
+    def answer(self, params: Params, prompt: Sequence[int], *, stop: Collection[int]) -> list[int]:
+        """The likeliest continuation before one of `stop`, or until the context is full.
+
+        Nothing follows an empty prompt, nor one that fills the context.
+        """
+        room = self.context_length - len(prompt) if prompt else 0
+        greedy = Sampling(temperature=0.0)
+        drawn = self.stream(params, prompt, greedy, max_tokens=room, stop=stop)
+        return [one.token for one in drawn]
+
     def complete(
         self,
         params: Params,

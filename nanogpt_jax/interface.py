@@ -66,7 +66,8 @@ class ModelOutput(NamedTuple):
     """What a forward pass leaves; logits are made from `hidden_BTD` by `unembed`, where wanted.
 
     `hidden_BTD` is the residual stream after the last layer. `captured` maps a site to an array
-    with a leading layer axis. `auxiliary` maps a name to a sum and a count.
+    with a leading layer axis. `auxiliary` maps the name of a further loss to a sum over positions
+    and their weight, so that one division serves it and the loss of the tokens.
     """
 
     hidden_BTD: Array
@@ -78,8 +79,9 @@ class ModelOutput(NamedTuple):
 class LanguageModel(NamedTuple):
     """A decoder-only language model as pure functions over a plain nested dict of arrays.
 
-    `apply(params, inputs_BT, *, segments_BT=None, cache=None, capture=(), edits=None,
-    dropout_key=None) -> ModelOutput`. `capture` is a static tuple of site names. Inputs that
+    `apply(params, inputs_BT, *, segments_BT=None, weights_BT=None, cache=None, capture=(),
+    edits=None, dropout_key=None) -> ModelOutput`. `capture` is a static tuple of site names.
+    Positions of weight 0 count in no auxiliary loss; without weights all count. Inputs that
     follow a cache continue it; the cache must have room for them. A site that the model does not
     have, segments beside a cache, and more inputs than the model's longest context are
     ValueErrors. `axes` is the tree of params with tuples of logical axis names as leaves.

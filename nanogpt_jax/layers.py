@@ -72,6 +72,7 @@ class Sites:
         self._edits = edits or {}
         self._known: set[str] = set()
         self._captured: dict[str, Array] = {}
+        self._left: dict[str, Array] = {}
 
     def __call__(self, name: str, value: Array) -> Array:
         """`value`, or its edit where one replaces it; noted when `name` is captured."""
@@ -88,12 +89,16 @@ class Sites:
         self._known.add(name)
         return name in self._capture or name in self._edits
 
+    def leave(self, name: str, value: Array) -> None:
+        """Hands `value` out of the layer, captured or not: the auxiliary loss `name` needs it."""
+        self._left[name] = value
+
     def captured(self) -> dict[str, Array]:
-        """What was captured, at the end of the layer; ValueError for a site it does not have."""
+        """What was captured or left, at the end of the layer; ValueError for an unknown site."""
         for name in (*self._capture, *self._edits):
             if name not in self._known:
                 raise ValueError(unknown("site", name, self._known))
-        return self._captured
+        return self._captured | self._left
 
 
 class Norm(nn.Module):
@@ -122,7 +127,7 @@ class Attention(nn.Module):
     n_kv_head: int
     d_head: int
     init_in: Initializer
-    init_out: Initializer
+    init_out: Initializer | None  # None: no output projection, the heads side by side
     bias: bool = False
     rope_base: float = 0.0  # 0: no rotation
     qk_norm: Literal["off", "after_rope", "before_rope"] = "off"
@@ -153,6 +158,8 @@ class Attention(nn.Module):
         else:
             y_BHTC = F.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         y_BHTC = sites("head_out", y_BHTC)
+        if self.init_out is None:
+            return y_BHTC.swapaxes(1, 2).reshape(*x_BTD.shape[:2], H * C), cache
         w_HCD = param(self, "w_o", (H, C, D), ("heads", "head", "embed"), self.init_out)
         y_BTD = jnp.einsum("BHTC,HCD->BTD", y_BHTC, w_HCD.astype(x_BTD.dtype))
         if self.bias:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,36 +43,57 @@ def row_losses(
     *,
     vocab_size: int,
     chunk_logits: int | None = None,
+    logit_gradient_cap: Array | None = None,
 ) -> Array:
     """Weighted negative log-likelihood of each row in nats, in at least float32.
 
     Positions go through `unembed` in chunks, recomputed in the backward pass, so that the logits
     of a whole batch need never exist. A chunk has at most `chunk_logits` logits, but at least one
     position of every row; None is the backend's best.
+
+    With `logit_gradient_cap`, the gradient of a row's mean loss with respect to all of its logits,
+    softmax - target at each position, has at most that norm; values stay as they are.
     """
     B, T = targets_BT.shape
     chunks, size = chunk_sizes(B, T, vocab_size, chunk_logits)
 
-    def chunk_losses(hidden: Array, targets: Array, weights: Array) -> Array:
+    def chunk_losses(hidden: Array, targets: Array, weights: Array) -> tuple[Array, Array | None]:
+        """Losses of the rows, and what they send into the logits, squared, where that is asked."""
         logits = at_least_float32(unembed(hidden))
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         nats = jax.nn.logsumexp(logits, axis=-1) - chosen
-        return jnp.sum(nats * weights, axis=1)
+        sent_B = None
+        if logit_gradient_cap is not None:
+            p = jax.nn.softmax(jax.lax.stop_gradient(logits))
+            p_chosen = jnp.take_along_axis(p, targets[..., None], axis=-1)[..., 0]
+            squares = jnp.sum(jnp.square(p), axis=-1) - 2 * p_chosen + 1
+            sent_B = jnp.sum(squares * jnp.square(weights), axis=1)
+        return jnp.sum(nats * weights, axis=1), sent_B
+
+    def capped(nats_B: Array, sent_B: Array | None) -> Array:
+        if logit_gradient_cap is None or sent_B is None:
+            return nats_B
+        # Backpropagation is linear: scaling the loss of a row scales what reaches its logits.
+        most_B = logit_gradient_cap * jnp.sum(weights_BT, axis=1)
+        scale_B = jnp.minimum(1.0, most_B / jnp.maximum(jnp.sqrt(sent_B), 1e-30))
+        scaled_B = scale_B * nats_B
+        return scaled_B + jax.lax.stop_gradient(nats_B - scaled_B)
 
     if chunks == 1:
-        return chunk_losses(hidden_BTD, targets_BT, weights_BT)
+        return capped(*chunk_losses(hidden_BTD, targets_BT, weights_BT))
 
     def split(x: Array) -> Array:
         # What is padded has weight 0.
         padded = jnp.pad(x, [(0, 0), (0, chunks * size - T)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(padded.reshape(B, chunks, size, *x.shape[2:]), 1, 0)
 
-    def add(total_B: Array, chunk: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        return total_B + jax.checkpoint(chunk_losses)(*chunk), None
+    def add(total: Any, chunk: tuple[Array, Array, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, jax.checkpoint(chunk_losses)(*chunk)), None
 
     parts = (split(hidden_BTD), split(targets_BT), split(weights_BT))
     zero_B = jnp.zeros(B, jnp.promote_types(hidden_BTD.dtype, jnp.float32))
-    return jax.lax.scan(add, zero_B, parts)[0]
+    zeros = (zero_B, None if logit_gradient_cap is None else zero_B)
+    return capped(*jax.lax.scan(add, zeros, parts)[0])
 
 
 def chunk_sizes(B: int, T: int, vocab_size: int, chunk_logits: int | None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from absl import logging
 
-from nanogpt_jax import cli, comparison, experiment, train
+from nanogpt_jax import cli, comparison, experiment, phases, train
 from nanogpt_jax.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def main(
     require_checkpoint: Annotated[bool, "go on from a checkpoint, or fail"] = False,
     overrides: cli.Overrides,
 ) -> None:
-    """Trains, then prints a sample, or a table where the config compares runs."""
+    """Trains, then prints a sample, a table where the config compares runs, or what phases gave."""
     logging.set_verbosity(logging.INFO)
     if fresh and require_checkpoint:
         raise ConfigError("--fresh and --require_checkpoint contradict each other: choose one")
@@ -34,6 +34,9 @@ def main(
     settings = experiment.load_config(config)
     if variants := experiment.load_variants(config):
         print(comparison.compare(settings, variants, directory, overrides, start))
+        return
+    if ordered := experiment.load_phases(config):
+        print(phases.train_phases(settings, ordered, directory, overrides, start))
         return
     plan = experiment.resolve(settings, overrides)
     print(train.train(plan, directory, overrides, start))

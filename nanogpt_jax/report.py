@@ -84,6 +84,10 @@ class Report:
             "train/grad_norm_se": norm_se,
             "train/lr": self._read[-1].learning_rate,
         }
+        for name in self._read[-1].auxiliary:
+            means = [values.auxiliary[name] for values in self._read]
+            mean, error = _mean([each.total / (each.count or 1.0) for each in means])
+            written |= {f"train/{name}": mean, f"train/{name}_se": error}
         if self._seconds:
             seconds, seconds_se = _mean(self._seconds)
             rate = self._tokens_per_step / seconds

@@ -29,7 +29,11 @@ def main(
     tokens = experiment.prompt_tokens(run, prompt)
     decoder = run.tokenizer.decoder()
     stream = Generator(run.model, run.shape.max_seq_len).stream(
-        run.params, tokens, sampling, max_tokens=max_tokens, stop={run.tokenizer.bos_id}
+        run.params,
+        tokens,
+        sampling,
+        max_tokens=max_tokens if tokens else 0,  # nothing follows nothing
+        stop=run.tokenizer.stop_ids,
     )
     sys.stdout.write(prompt)
     for drawn in stream:

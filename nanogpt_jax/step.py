@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nanogpt_jax.interface import Array, Batch, Key, LanguageModel, Params
+from nanogpt_jax.interface import Array, Batch, Key, LanguageModel, Mean, Params
 from nanogpt_jax.losses import LossSums, row_losses, sum_rows
 from nanogpt_jax.optim import optimizers, schedules
 from nanogpt_jax.optim.groups import group
@@ -34,15 +34,17 @@ class Recipe(NamedTuple):
     switches: Mapping[str, Any] = {}  # of the optimizer, those that are not floats
     accumulate: int = 1
     dropout: bool = False
+    clip_logits: bool = False
     chunk_logits: int | None = None  # of the loss; None is the backend's best
 
 
 class StepSums(NamedTuple):
-    """What a step leaves besides the state: sums of its loss, gradient norm, rate applied."""
+    """What a step leaves besides the state: sums of its losses, gradient norm, rate applied."""
 
     loss: LossSums
     grad_norm: Array
     learning_rate: Array
+    auxiliary: Mapping[str, Mean] = {}  # of the model's further losses, unweighted
 
 
 def identity(tree: Any) -> Any:
@@ -67,8 +69,23 @@ def loss_sums(
     recipe: Recipe, params: Params, batch: Batch, dropout_key: Key | None = None
 ) -> LossSums:
     """Next-token loss of a batch."""
+    return _losses(recipe, params, batch, dropout_key)[0]
+
+
+def _losses(
+    recipe: Recipe,
+    params: Params,
+    batch: Batch,
+    dropout_key: Key | None,
+    logit_gradient_cap: Array | None = None,
+) -> tuple[LossSums, dict[str, Mean]]:
+    """Next-token loss and auxiliary losses of a batch."""
     output = recipe.model.apply(
-        params, batch.inputs_BT, segments_BT=batch.segments_BT, dropout_key=dropout_key
+        params,
+        batch.inputs_BT,
+        segments_BT=batch.segments_BT,
+        weights_BT=batch.weights_BT,
+        dropout_key=dropout_key,
     )
     nats_B = row_losses(
         lambda hidden: recipe.model.unembed(params, hidden),
@@ -77,8 +94,9 @@ def loss_sums(
         batch.weights_BT,
         vocab_size=recipe.vocab_size,
         chunk_logits=recipe.chunk_logits,
+        logit_gradient_cap=logit_gradient_cap,
     )
-    return sum_rows(nats_B, jnp.sum(batch.weights_BT, axis=1))
+    return sum_rows(nats_B, jnp.sum(batch.weights_BT, axis=1)), output.auxiliary
 
 
 def train_step(
@@ -87,20 +105,24 @@ def train_step(
     """State N + 1 from state N and batch N.
 
     Row i of the batch belongs to micro-shard i mod `accumulate`; gradients are sums over tokens
-    until one division by the token count of the whole batch.
+    until one division by the token count of the whole batch. What is descended is the mean loss
+    of a token and `aux_weight` times each auxiliary mean.
     """
     key = jax.random.fold_in(state.key, state.step) if recipe.dropout else None
+    cap = hyper["clip_logits_norm"] if recipe.clip_logits else None
 
-    def gradient(batch: Batch, shard: Array | int) -> tuple[LossSums, Params]:
-        def objective(params: Params) -> tuple[Array, LossSums]:
+    def gradient(batch: Batch, shard: Array | int) -> tuple[Any, Params]:
+        def objective(params: Params) -> tuple[Array, Any]:
             shard_key = None if key is None else jax.random.fold_in(key, shard)
-            sums = loss_sums(recipe, params, batch, shard_key)
-            return sums.nats, sums
+            sums, auxiliary = _losses(recipe, params, batch, shard_key, cap)
+            # Its count is that of the tokens, so the division below is right for both.
+            further = (hyper["aux_weight"] * mean.total for mean in auxiliary.values())
+            return sum(further, start=sums.nats), (sums, auxiliary)
 
         grads, sums = jax.grad(objective, has_aux=True)(state.params)
         return sums, grads
 
-    sums, grads = reduce(_accumulate(gradient, batch, recipe.accumulate))
+    (sums, auxiliary), grads = reduce(_accumulate(gradient, batch, recipe.accumulate))
     tokens = jnp.where(sums.tokens > 0, sums.tokens, 1.0)  # a batch without any has no gradient
     grads = jax.tree.map(lambda grad: grad / tokens, grads)
     norm = optax.tree.norm(grads)
@@ -112,12 +134,13 @@ def train_step(
     params = jax.tree.map(
         lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction
     )
-    return TrainState(state.step + 1, params, opt_state, state.key), StepSums(sums, norm, rate)
+    after = TrainState(state.step + 1, params, opt_state, state.key)
+    return after, StepSums(sums, norm, rate, auxiliary)
 
 
 def _accumulate(
-    gradient: Callable[[Batch, Any], tuple[LossSums, Params]], batch: Batch, shards: int
-) -> tuple[LossSums, Params]:
+    gradient: Callable[[Batch, Any], tuple[Any, Params]], batch: Batch, shards: int
+) -> tuple[Any, Params]:
     """The summed gradient over micro-shards, one after the other in one compiled loop."""
     if shards == 1:
         return gradient(batch, 0)

@@ -211,8 +211,16 @@ def _restore(run: Run, workdir: Path, restored: Sidecar) -> TrainState:
 
 
 def _create(run: Run) -> TrainState:
-    """State 0; its parameters are those of the run that `init.from` names, if it names one."""
+    """State 0; its parameters are those of the run or model that `init.from` names, if any."""
     state = run.layout.create(run.create, run.hyper, run.key)
+    if pretrained := run.open_pretrained():
+        if pretrained.tokenizer.sha256 != run.tokenizer.sha256:
+            raise Mismatch(
+                f"init.from={pretrained.address}: that model has another tokenizer; leave "
+                "tokenizer.path empty, and the run has it too"
+            )
+        params = pretrained.params(run.recipe.model)
+        return run.layout.place(run.layout.plain(state)._replace(params=params))
     if (start := run.plan.init.run()) is None:
         return state
     source, which = start

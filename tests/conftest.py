@@ -13,11 +13,15 @@ import pytest
 # Here, so that it is set before jax is imported: tests are the same everywhere unless asked.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Compiling takes most of the time: what one test, or the last run, has compiled serves all.
+REPOSITORY = Path(__file__).resolve().parents[1]
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
 # No deadline, because the first example compiles; derandomized, because a failure must repeat.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("tests")
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,9 +96,10 @@ def fake_model(
         inputs_BT: Array,
         *,
         segments_BT: Array | None = None,
+        weights_BT: Array | None = None,
         dropout_key: Key | None = None,
     ) -> ModelOutput:
-        del segments_BT
+        del segments_BT, weights_BT
         x_BTD = params["w_embed"][inputs_BT]
         for index in range(n_layer):
             own = {name: leaf[index] for name, leaf in params["layers"].items()}

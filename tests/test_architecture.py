@@ -19,10 +19,13 @@ FLOORS = {
         *("sampling", "schema", "tokenization"),
     },
     2: {"costs", "data", "layers", "optim", "parallel", "state"},
-    3: {"checkpoint", "evaluation", "generate", "models", "step"},
+    3: {"checkpoint", "evaluation", "generate", "interop", "models", "nanochat", "step"},
     4: {"experiment"},
-    5: {"comparison", "report", "train"},
-    6: {"chat", "evaluate", "main", "sample", "tokenizer"},
+    5: {"comparison", "phases", "report", "train"},
+    6: {
+        *("adopt", "chat", "evaluate", "export", "features", "main", "microgpt"),
+        *("sample", "tokenizer"),
+    },
 }
 # Which of our modules may import a library; those that are not here, none may.
 EVERYWHERE = ("nanogpt_jax",)
@@ -31,7 +34,7 @@ LIBRARIES = {
     "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
     "grain": ("nanogpt_jax.data.pipeline",),
     "httpx2": ("nanogpt_jax.data.network.connection",),
-    "huggingface_hub": ("nanogpt_jax.data.sources.hf",),
+    "huggingface_hub": ("nanogpt_jax.data.sources.hf", "nanogpt_jax.interop.hub"),
     "jax": EVERYWHERE,
     "matplotlib": ("nanogpt_jax.comparison",),
     "ml_collections": ("nanogpt_jax.config", "nanogpt_jax.experiment.files"),
@@ -40,15 +43,20 @@ LIBRARIES = {
     "orbax": ("nanogpt_jax.checkpoint",),
     "pyarrow": ("nanogpt_jax.data.sources",),
     "rich": ("nanogpt_jax.data.network.http", "nanogpt_jax.metrics"),
+    "safetensors": ("nanogpt_jax.interop.weights",),
     "tensorboardX": ("nanogpt_jax.metrics",),
-    "tokenizers": ("nanogpt_jax.tokenization",),
+    "tokenizers": ("nanogpt_jax.tokenization", "nanogpt_jax.interop.vocabulary"),
 }
 # What reads no array and starts fast: words, and the grammar of the stories.
 STANDARD_LIBRARY_ONLY = (
     "nanogpt_jax.errors",
     "nanogpt_jax.registry",
     "nanogpt_jax.data.sources.tales",
+    "nanogpt_jax.microgpt.__main__",
+    "nanogpt_jax.microgpt.names",
+    "nanogpt_jax.microgpt.scalar",
 )
+ISLAND = ("nanogpt_jax.microgpt",)
 
 
 def name_of(path: Path) -> str:
@@ -106,6 +114,14 @@ def test_imports_go_down_or_sideways(module: str):
     assert {name for name in ours(module) if name not in TREES} == set()
     upwards = {name for name in ours(module) if FLOOR_OF[room(name)] > FLOOR_OF[room(module)]}
     assert upwards == set()
+
+
+def test_microgpt_imports_nothing_of_ours_and_nobody_imports_it():
+    bridges = {(module, name) for module in TREES for name in ours(module)}
+    assert {pair for pair in bridges if within(pair[0], ISLAND) != within(pair[1], ISLAND)} == set()
+    imported = {name for module in TREES if within(module, ISLAND) for name in imports_of(module)}
+    libraries = {name.split(".")[0] for name in imported} - sys.stdlib_module_names
+    assert libraries == {"jax", "nanogpt_jax", "numpy"}
 
 
 def test_imports_have_no_cycle_between_modules_nor_between_rooms():

@@ -16,9 +16,17 @@ import pytest
 from nanogpt_jax import models
 from nanogpt_jax.comparison import resolve_variants
 from nanogpt_jax.config import flatten
-from nanogpt_jax.experiment import SCHEMA, Plan, load_config, load_variants, resolve
+from nanogpt_jax.experiment import (
+    SCHEMA,
+    Plan,
+    load_config,
+    load_phases,
+    load_variants,
+    resolve,
+)
 from nanogpt_jax.experiment.reference import describe
 from nanogpt_jax.main import default_workdir
+from nanogpt_jax.phases import resolve_phases
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -41,6 +49,8 @@ def hold(path: Path, text: str) -> None:
 def plans_of(path: Path) -> dict[str, Plan]:
     """The runs that a config file describes."""
     config, variants = load_config(str(path)), load_variants(str(path))
+    if phases := load_phases(str(path)):
+        return resolve_phases(config, phases, Path("checkpoints") / path.stem)
     return resolve_variants(config, variants) if variants else {path.stem: resolve(config)}
 
 

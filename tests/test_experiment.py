@@ -168,7 +168,7 @@ def test_another_name_brings_its_own_fields_whatever_the_order_of_flags(turned, 
     assert plan.optimizer_fields == {"b1": 0.8, "b2": 0.99, "weight_decay": 0.1}
     assert plan.optimizer.learning_rate == 3e-3  # shared by all optimizers, so it stays
     names = {name for name in flatten(plan.config) if name.startswith("model.")}
-    assert names == {"model.name", "model.d_model", "model.max_seq_len"}
+    assert names == {"model.name", "model.d_model", "model.max_seq_len", "model.bias"}
     assert (plan.model_name, plan.config.model.d_model) == ("embedding", 32)
 
 

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nanogpt_jax import report
 from nanogpt_jax.errors import NonFinite
+from nanogpt_jax.interface import Mean
 from nanogpt_jax.losses import LossSums
 from nanogpt_jax.metrics import Writer
 from nanogpt_jax.report import Report
@@ -119,6 +121,19 @@ def test_a_line_holds_means_and_standard_errors_since_the_line_before(clock: Clo
     assert second["train/grad_norm"] == pytest.approx(3.5)
     assert second["train/grad_norm_se"] == pytest.approx(0.5)  # sqrt(1/2) / sqrt(2)
     assert second["train/lr"] == pytest.approx(0.4)
+
+
+def test_a_further_loss_of_the_model_is_a_metric_of_its_own(clock: Clock) -> None:
+    lines = Lines()
+    reporting = Report(lines, run(every_steps=2))
+    for step, total in enumerate((6.0, 10.0), start=1):
+        reporting(
+            step, sums()._replace(auxiliary={"balance": Mean(jnp.array(total), jnp.array(5.0))})
+        )
+    reporting.flush()
+    assert lines.written[2]["train/balance"] == pytest.approx(1.6)  # of 1.2 and 2.0
+    assert lines.written[2]["train/balance_se"] == pytest.approx(0.4)
+    assert lines.written[2]["train/loss"] == 2.0  # which it is no part of
 
 
 @pytest.mark.parametrize("bad", [{"nats": np.nan}, {"nats": np.inf}, {"norm": np.nan}])

@@ -220,10 +220,12 @@ class Conversations(Rows):
         return batch if self._turns is None else learned(batch, self._turns)
 
 
-def document_rows(tokens: Tokens, length: int, tokenizer: Tokenizer, chat: Chat | None) -> Rows:
-    """One document a row: with `chat`, a conversation."""
+def document_rows(
+    tokens: Tokens, length: int, tokenizer: Tokenizer, chat: Chat | None, framed: bool = True
+) -> Rows:
+    """One document a row, between BOS where `framed`: with `chat`, a conversation."""
     if chat is None:
-        return Rows(tokens, length, tokenizer.bos_id)
+        return Rows(tokens, length, tokenizer.bos_id, framed)
     return Conversations(tokens, length, tokenizer, chat)
 
 

@@ -51,20 +51,23 @@ class Windows:
 class Rows:
     """One document a row: BOS, text, and BOS again as the end to predict; padded, weight 0.
 
+    Without `framed` the BOS is left out at both ends, for texts whose last token is their end.
     A document longer than the row is cropped at its end.
     """
 
-    def __init__(self, tokens: Tokens, length: int, bos_id: int):
+    def __init__(self, tokens: Tokens, length: int, bos_id: int, framed: bool = True):
         self._ids = tokens.ids
         self._starts = tokens.starts
         self._offsets_T = np.arange(length + 1)
         self._bos_id = bos_id
+        self._framed = framed
         self.count = tokens.documents
 
     def build(self, index_B: np.ndarray) -> Batch:
         """The documents `index_B`."""
         start_B, end_B = self._starts[index_B], self._starts[index_B + 1]
-        places = start_B[:, None] + self._offsets_T
+        places = start_B[:, None] + self._offsets_T + (not self._framed)
         inside = places < end_B[:, None]
         rows = np.where(inside, self._ids.take(places, mode="clip"), self._bos_id).astype(np.int32)
-        return Batch(rows[:, :-1], rows[:, 1:], inside[:, :-1].astype(np.float32))
+        learned = inside[:, :-1] if self._framed else inside[:, 1:]
+        return Batch(rows[:, :-1], rows[:, 1:], learned.astype(np.float32))

@@ -39,10 +39,14 @@ class HeldOut:
         rows: int,
         chat: Chat | None = None,
         questions: int = 0,
+        framed: bool = True,
     ):
-        """With `chat`, `questions` are conversations up to the last answer, and that answer."""
+        """With `chat`, `questions` are conversations up to the last answer, and that answer.
+
+        Documents stand between BOS unless not `framed`.
+        """
         held = [
-            _HeldOutPart(part, tokenizer, documents, length, round(part.share * rows), chat)
+            _HeldOutPart(part, tokenizer, documents, length, round(part.share * rows), chat, framed)
             for part in parts
         ]
         self.questions = [
@@ -75,6 +79,7 @@ class _HeldOutPart:
         length: int,
         rows: int,
         chat: Chat | None,
+        framed: bool,
     ):
         kept = isinstance(part, Kept)
         tokens, running = (part.store.val, part.store.running) if kept else (part.val, False)
@@ -88,7 +93,7 @@ class _HeldOutPart:
         self.length = length if documents else min(length, len(tokens.ids) - 1)
         self.examples: Examples
         if documents:
-            self.examples = document_rows(tokens, self.length, tokenizer, chat)
+            self.examples = document_rows(tokens, self.length, tokenizer, chat, framed)
         else:
             inner_bos = None if running else bos_id
             self.examples = Windows(tokens, self.length, self.length, inner_bos)
@@ -108,7 +113,8 @@ class _HeldOutPart:
             self.whole = bool(np.isfinite(self.nats).all())
         # Where a sample starts: a document's beginning, or the first held-out words.
         opening = min(PROMPT_TOKENS, self.length)
-        self.prompt = tokens.ids[:opening].tolist() if running else [bos_id]
+        first = 0 if framed else 1  # past a BOS that the model never sees
+        self.prompt = tokens.ids[:opening].tolist() if running else [int(tokens.ids[first])]
 
     def build(self) -> Batch:
         return self.examples.build(np.arange(self.rows))

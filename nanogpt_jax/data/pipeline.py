@@ -98,12 +98,22 @@ def train_batches(
     seed: int,
     prefetch: int,
     chat: Chat | None = None,
+    framed: bool = True,
 ) -> Batches:
-    """The training batches that the config describes; `chat` is needed for its form alone."""
+    """The training batches that the config describes; `chat` is needed for its form alone.
+
+    Documents stand between BOS unless not `framed`, which is for those that are kept.
+    """
     feeds: list[Feed] = []
     for part in parts:
         if isinstance(part, Kept):
-            feeds.append(_kept_feed(part.store, tokenizer, form, window, length, seed, chat))
+            store = part.store
+            feeds.append(_kept_feed(store, tokenizer, form, window, length, seed, chat, framed))
+        elif not framed:
+            raise DataError(
+                f"data.bos=False and {part.stream.identity} is a stream; documents of a stream "
+                "stand between BOS: use data.bos=True, or a corpus that is kept"
+            )
         elif form == "stream":
             feeds.append(streams.StreamedWindows(part.stream, tokenizer, length, val_fraction))
         else:
@@ -127,6 +137,7 @@ def _kept_feed(
     length: int,
     seed: int,
     chat: Chat | None,
+    framed: bool,
 ) -> Feed:
     tokens, bos_id = store.train, tokenizer.bos_id
     enough = len(tokens.ids) > length if form == "stream" else tokens.documents
@@ -140,7 +151,7 @@ def _kept_feed(
     if form == "packed":
         return Packed(tokens, length, bos_id, window, seed)
     if form != "stream":
-        rows = document_rows(tokens, length, tokenizer, chat)
+        rows = document_rows(tokens, length, tokenizer, chat, framed)
         return Indexed(rows, window, seed)
     inner_bos = None if store.running else bos_id
     stride = 1 if window == "random" else length

@@ -5,7 +5,7 @@ a file; `assemble` builds what training needs; `load` reads what sampling and ev
 """
 
 from nanogpt_jax.experiment.assembly import Run, assemble
-from nanogpt_jax.experiment.files import load_config, load_variants
+from nanogpt_jax.experiment.files import load_config, load_phases, load_variants
 from nanogpt_jax.experiment.opening import Loaded, load, open_evaluator, prompt_tokens
 from nanogpt_jax.experiment.plan import SCHEMA, Plan, default_config, resolve
 
@@ -18,6 +18,7 @@ __all__ = [
     "default_config",
     "load",
     "load_config",
+    "load_phases",
     "load_variants",
     "open_evaluator",
     "prompt_tokens",

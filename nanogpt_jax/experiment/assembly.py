@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nanogpt_jax import models, tokenization
+from nanogpt_jax import interop, models, tokenization
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
 from nanogpt_jax.data import pipeline
 from nanogpt_jax.data.conversations import Chat
@@ -26,6 +26,7 @@ from nanogpt_jax.evaluation import Evaluator
 from nanogpt_jax.experiment.identity import continue_run, describe_run
 from nanogpt_jax.experiment.plan import Plan
 from nanogpt_jax.interface import Batch, LanguageModel, ModelShape
+from nanogpt_jax.interop import Pretrained
 from nanogpt_jax.optim import optimizers
 from nanogpt_jax.parallel import Layout, make_layout
 from nanogpt_jax.record import Record
@@ -55,6 +56,10 @@ class Run:
         """(hyper, key) -> state 0."""
         return functools.partial(create_state, self.recipe)
 
+    def open_pretrained(self) -> Pretrained | None:
+        """The model of transformers that the run starts from, if it does."""
+        return open_pretrained(self.plan)
+
     @property
     def key(self) -> jax.Array:
         """The key that the run starts from."""
@@ -68,7 +73,7 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
     """
     bad = bad_records(plan)
     corpus, chat = open_corpus(plan, bad), chat_of(plan, bad)
-    tokenizer = _open_tokenizer(plan, corpus, workdir)
+    tokenizer = _open_tokenizer(plan, corpus, workdir, bad)
     shape = plan.model.shape(tokenizer.vocab_size)
     model = build_model(plan, tokenizer.vocab_size)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
@@ -98,6 +103,7 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
             switches=switches,
             accumulate=plan.train.accumulate_steps,
             dropout=getattr(plan.model, "dropout", 0.0) > 0,
+            clip_logits=plan.optimizer.clip_logits_norm > 0,
         ),
         hyper=_hyper(plan, numbers, record.config["schedule"]["total_steps"]),
         layout=layout,
@@ -112,6 +118,7 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
             seed=plan.seed,
             prefetch=plan.data.prefetch,
             chat=chat,
+            framed=plan.data.bos,
         ),
         evaluator=build_evaluator(
             plan, model, tokenizer, corpus, parts, plan.eval.batches, chat, layout.place_evaluation
@@ -127,8 +134,11 @@ def bad_records(plan: Plan) -> BadRecords:
 
 def open_corpus(plan: Plan, bad: BadRecords, source: str = "") -> AnyCorpus:
     """The corpus of a run; `source` says where it lies now, should that have changed."""
-    opening = Opening(documents=plan.data.format != "stream", bad=bad)
-    return parse_source(source or plan.data.source, plan.data_fields)(opening)
+    return parse_source(source or plan.data.source, plan.data_fields)(_opening(plan, bad))
+
+
+def _opening(plan: Plan, bad: BadRecords) -> Opening:
+    return Opening(documents=plan.data.format != "stream", bad=bad)
 
 
 def open_held(
@@ -150,19 +160,42 @@ def chat_of(plan: Plan, bad: BadRecords) -> Chat | None:
     return Chat(plan.data.loss_on, bad) if plan.data.format == "chat" else None
 
 
-def _open_tokenizer(plan: Plan, corpus: AnyCorpus, workdir: Path) -> Tokenizer:
-    """The tokenizer that the config names, the run's own, or one learned from the corpus."""
+def begin(plan: Plan, tokenizer: Tokenizer, running: bool) -> list[int]:
+    """What stands before a text: BOS, where the run is trained on documents that have it."""
+    return [] if running or not plan.data.bos else [tokenizer.bos_id]
+
+
+def _open_tokenizer(plan: Plan, corpus: AnyCorpus, workdir: Path, bad: BadRecords) -> Tokenizer:
+    """The tokenizer that the config names, the run's own, or one that is learned."""
     asked = plan.tokenizer
     if asked.path:
         return tokenization.load(Path(asked.path).expanduser(), asked.special_tokens)
     own = workdir / "tokenizer.json"
     if own.exists():
         return tokenization.load(own)
+    if pretrained := open_pretrained(plan):
+        return pretrained.tokenizer
     if start := plan.init.run():
         return tokenization.load(start[0], asked.special_tokens)
+    if asked.source:
+        corpus = parse_source(asked.source)(_opening(plan, bad))
     return open_tokenizer(
         to_learn_from(corpus), asked.kind, asked.vocab_size, plan.data.val_fraction, asked
     )
+
+
+def open_pretrained(plan: Plan) -> Pretrained | None:
+    """The model of transformers that the config starts from; Mismatch if it describes another."""
+    if (address := plan.init.pretrained()) is None:
+        return None
+    if plan.init.optimizer:
+        raise ConfigError(
+            f"init.optimizer=True with init.from={address}: a model of transformers has no "
+            "optimizer's state; init.optimizer=False is required"
+        )
+    found = interop.open_pretrained(address)
+    found.require(plan.model_name, plan.model, plan.tokenizer.special_tokens)
+    return found
 
 
 def build_model(plan: Plan, vocab_size: int) -> LanguageModel:
@@ -197,7 +230,9 @@ def build_evaluator(
         rows=batches * plan.train.batch_size,
         chat=chat,
         questions=plan.eval.answers,
+        framed=plan.data.bos,
     )
+    asked = tokenizer.encode(plan.eval.prompt).tolist() if plan.eval.prompt else None
     return Evaluator(
         model,
         tokenizer,
@@ -205,6 +240,7 @@ def build_evaluator(
         context_length=plan.model.shape(tokenizer.vocab_size).max_seq_len,
         truth=corpus.truth,
         samples=0 if corpus.running else plan.eval.samples,  # of what has an end
+        prompt=None if asked is None else begin(plan, tokenizer, corpus.running) + asked,
         place=place,
     )
 
@@ -223,6 +259,8 @@ def _hyper(plan: Plan, numbers: dict[str, float], total_steps: int) -> Hyper:
     tree = {
         "learning_rate": plan.optimizer.learning_rate,
         "clip_norm": plan.optimizer.clip_norm,
+        "clip_logits_norm": plan.optimizer.clip_logits_norm,
+        "aux_weight": getattr(plan.model, "aux_weight", 0.0),
         "optimizer": numbers,
         "schedule": {"total_steps": total_steps, **plan.schedule_fields},
     }

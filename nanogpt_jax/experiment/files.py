@@ -38,6 +38,12 @@ def load_variants(path: str) -> dict[str, dict[str, Any]]:
     return _call(path, module.get_variants) if hasattr(module, "get_variants") else {}
 
 
+def load_phases(path: str) -> dict[str, dict[str, Any]]:
+    """The phases that a config file trains in order, likewise; empty for a run in one."""
+    module = _load(path)
+    return _call(path, module.get_phases) if hasattr(module, "get_phases") else {}
+
+
 def _load(path: str) -> ModuleType:
     file = Path(path.partition(":")[0])
     spec = importlib.util.spec_from_file_location("config_file", file)

@@ -20,6 +20,7 @@ FIXED = (
     *(f"tokenizer.{name}" for name in ("kind", "vocab_size", *fields_of(tokenization.Options))),
     "data.val_fraction",
     "data.format",
+    "data.bos",
     "data.loss_on",
 )
 HASH_LENGTH = 64  # of SHA-256 in hexadecimal

@@ -12,6 +12,7 @@ from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
 from nanogpt_jax.evaluation import Evaluator
 from nanogpt_jax.experiment.assembly import (
     bad_records,
+    begin,
     build_evaluator,
     build_model,
     chat_of,
@@ -92,12 +93,11 @@ def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:
 def prompt_tokens(loaded: Loaded, text: str) -> list[int]:
     """The tokens that a generation continues: with BOS where the run was trained on documents.
 
-    Running text has no BOS in it, so there an empty prompt becomes a line break where it can.
+    Running text has no BOS in it, so there an empty prompt becomes a line break where it can. No
+    token stands for a text of documents without BOS of which the tokenizer drops every word.
     """
-    tokenizer = loaded.tokenizer
-    if not loaded.record.corpus["running"]:
-        return [tokenizer.bos_id, *map(int, tokenizer.encode(text))]
-    if text:
-        return [int(token) for token in tokenizer.encode(text)]
+    tokenizer, running = loaded.tokenizer, loaded.record.corpus["running"]
+    if text or not running:
+        return [*begin(loaded.plan, tokenizer, running), *map(int, tokenizer.encode(text))]
     newlines = [i for i, token in enumerate(tokenizer.token_bytes) if token == b"\n"]
     return newlines or [tokenizer.bos_id]

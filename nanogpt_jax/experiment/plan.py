@@ -143,6 +143,16 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
             parse_source(settings.data.source, SCHEMA.split(settings, "data")[1])
         except ConfigError as error:
             yield from error.problems
+        if not settings.data.bos and settings.data.format != "documents":
+            yield (
+                f"data.bos=False with data.format={settings.data.format!r}: only a document of "
+                "data.format=documents can stand without BOS"
+            )
+    if sound("tokenizer") and settings.tokenizer.source:
+        try:
+            parse_source(settings.tokenizer.source)
+        except ConfigError as error:
+            yield from (f"tokenizer.source: {problem}" for problem in error.problems)
     if sound("init") and settings.init.optimizer and not settings.init["from"]:
         yield "init.optimizer=True needs init.from, the run whose optimizer it is"
     in_float64 = sound("train") and train.compute_dtype == "float64"

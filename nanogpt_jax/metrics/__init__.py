@@ -3,6 +3,7 @@
 | name | meaning |
 |---|---|
 | train/loss, train/grad_norm, train/lr | of the updates since the last report |
+| train/expert_balance | of a mixture of experts: 1 when all are used alike (models/moe.py) |
 | val/loss, val/perplexity, val/bits_per_byte, val/excess_nats | of an evaluation |
 | perf/tokens_per_sec, perf/step_ms | of the time since the last report |
 | perf/mfu | fraction of the peak of the device; absent where the peak is unknown |

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -25,6 +25,7 @@ from nanogpt_jax.interface import (
     Key,
     KVCache,
     LanguageModel,
+    Mean,
     ModelOutput,
     ModelShape,
     Params,
@@ -68,7 +69,9 @@ class Stack:
     """Ends around `shape.n_layer` equal blocks; without a block, the ends alone.
 
     `ends` has `embed(inputs_BT, positions_BT, key) -> x_BTD` and `unembed(x_..D) -> logits_..V`;
-    `block(x_BTD, positions_BT, allowed_BTS, context, capture) -> x_BTD, (cache, captured)`.
+    `block(x_BTD, positions_BT, allowed_BTS, context, capture) -> x_BTD, (cache, captured)`;
+    `auxiliary` makes a loss of what the layers `leave` under its name, given with a leading layer
+    axis and beside the weights of the positions.
     The parameters of the ends stand at the top of the tree, those of all layers, stacked on a
     leading axis, under `layers`.
     """
@@ -80,6 +83,9 @@ class Stack:
     dtype: Any = jnp.float32
     unroll: int | None = None
     remat: bool = False
+    auxiliary: Mapping[str, Callable[[Array, Array], Mean]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def model(self) -> LanguageModel:
         """The stack as pure functions."""
@@ -105,6 +111,7 @@ class Stack:
         inputs_BT: Array,
         *,
         segments_BT: Array | None = None,
+        weights_BT: Array | None = None,
         cache: KVCache | None = None,
         capture: tuple[str, ...] = (),
         edits: Edits | None = None,
@@ -130,7 +137,12 @@ class Stack:
             )
         elif capture or edits:
             raise ValueError(f"model.name={self.shape.name!r} has no layers, so it has no sites")
-        return ModelOutput(x_BTD, _advance(cache, caches, inputs_BT), captured, {})
+        if weights_BT is None:
+            weights_BT = jnp.ones(inputs_BT.shape)
+        auxiliary = {
+            name: loss(captured.pop(name), weights_BT) for name, loss in self.auxiliary.items()
+        }
+        return ModelOutput(x_BTD, _advance(cache, caches, inputs_BT), captured, auxiliary)
 
     def unembed(self, params: Params, hidden: Array) -> Array:
         """Logits, in at least float32, of any slice of the residual stream."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
-from nanogpt_jax.layers import normal, param
+from nanogpt_jax.layers import normal, param, zeros
 from nanogpt_jax.models import Stack, models
 from nanogpt_jax.registry import positive
 
@@ -24,6 +24,7 @@ class Config:
 
     d_model: Annotated[int, "width of an embedding", positive] = 128
     max_seq_len: Annotated[int, "longest context, in tokens", positive] = 128
+    bias: Annotated[bool, "the head has a bias"] = False
 
     def problems(self) -> list[str]:
         """Nothing can clash."""
@@ -40,12 +41,15 @@ class Ends(nn.Module):
     vocab_size: int
     d_model: int
     dtype: Any
+    bias: bool = False
 
     def setup(self) -> None:
         """Makes both tables; the head starts at zero scores nearly, so the loss starts at ln V."""
         V, D = self.vocab_size, self.d_model
         self.w_embed_VD = param(self, "w_embed", (V, D), ("vocab", "embed"), normal(1.0))
         self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), normal(0.02))
+        if self.bias:
+            self.b_head_V = param(self, "b_head", (V,), ("vocab",), zeros)
 
     def embed(self, inputs_BT: Array, positions_BT: Array, key: Key | None) -> Array:
         """The row of each token."""
@@ -54,12 +58,13 @@ class Ends(nn.Module):
 
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
-        return jnp.einsum("...D,DV->...V", x, self.w_head_DV.astype(x.dtype))
+        scores = jnp.einsum("...D,DV->...V", x, self.w_head_DV.astype(x.dtype))
+        return scores + self.b_head_V if self.bias else scores
 
 
 def build(
     config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
 ) -> LanguageModel:
     """The model as pure functions."""
-    ends = Ends(vocab_size, config.d_model, dtype)
+    ends = Ends(vocab_size, config.d_model, dtype, config.bias)
     return Stack(ends=ends, shape=config.shape(vocab_size), dtype=dtype, unroll=unroll).model()

@@ -25,6 +25,7 @@ from nanogpt_jax.layers import (
     drop,
     fan_in_uniform,
     normal,
+    ones,
     param,
     zeros,
 )
@@ -53,7 +54,8 @@ class Config:
     positions: Annotated[Literal["rope", "learned", "none"], "how a token knows its place"] = "rope"
     rope_base: Annotated[float, "base of the rotary angles", positive] = 10000.0
     qk_norm: Annotated[
-        Literal["off", "after_rope", "before_rope"], "norm of queries and keys, per head"
+        Literal["off", "after_rope", "before_rope", "before_rope_gain"],
+        "norm of queries and keys, per head; gain: with a learned one",
     ] = "after_rope"
     qkv_clamp: Annotated[
         float, "queries, keys, values stay within ±this; 0 = off", non_negative
@@ -128,7 +130,8 @@ class Ends(nn.Module):
                 self, "w_position", size, ("position", "embed"), normal(embed_std)
             )
         if not c.tied_head:
-            self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), normal(head_std))
+            init = fan_in_uniform(D, 0.5) if c.init == "kaiming" else normal(head_std)
+            self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), init)
         if c.head_bias:
             self.b_head_V = param(self, "b_head", (V,), ("vocab",), zeros)
         if c.embed_norm:
@@ -206,7 +209,7 @@ class Block(nn.Module):
         capture: tuple[str, ...],
     ) -> tuple[Array, Any]:
         c = self.config
-        attention, mlp = attention_of(c), mlp_of(c)
+        attention = attention_of(c)
         norm_attention, norm_mlp = norm(c, "norm_attention"), norm(c, "norm_mlp")
         pre = c.norm_position == "pre"
         sites = Sites(capture, context.edits)
@@ -218,16 +221,34 @@ class Block(nn.Module):
         x_BTD = x_BTD if pre else norm_attention(x_BTD)
 
         h_BTD = norm_mlp(x_BTD) if pre else x_BTD
-        y_BTD = sites("mlp_out", mlp(h_BTD))
+        y_BTD = sites("mlp_out", self.transform(h_BTD, sites))
         x_BTD = x_BTD + drop(y_BTD, c.dropout, context.key, "mlp_out")
         x_BTD = x_BTD if pre else norm_mlp(x_BTD)
         return x_BTD, (cache, sites.captured())
+
+    def transform(self, h_BTD: Array, sites: Sites) -> Array:
+        """What the second half adds; moe.py puts its experts here."""
+        del sites
+        return mlp_of(self.config)(h_BTD)
+
+
+class GainedAttention(Attention):
+    """Attention whose queries and keys are normed with a learned gain as they are made (Qwen3)."""
+
+    def _project(self, name: str, x_BTD: Array, D: int, N: int, C: int) -> Array:
+        y_BNTC = super()._project(name, x_BTD, D, N, C)
+        if name == "v":
+            return y_BNTC
+        gain_C = param(self, f"gain_{name}", (C,), ("head",), ones)
+        normalize = F.rms_norm if self.norm == "rms" else F.layer_norm
+        return normalize(y_BNTC, self.norm_eps) * gain_C.astype(y_BNTC.dtype)
 
 
 def attention_of(c: Config) -> Attention:
     """The attention that the switches describe."""
     init_in, init_out = initializers(c, c.d_model)
-    return Attention(
+    kind = GainedAttention if c.qk_norm == "before_rope_gain" else Attention
+    return kind(
         n_head=c.n_head,
         n_kv_head=c.n_kv_head or c.n_head,
         d_head=c.d_head,
@@ -235,7 +256,7 @@ def attention_of(c: Config) -> Attention:
         init_out=init_out,
         bias=c.bias,
         rope_base=c.rope_base if c.positions == "rope" else 0.0,
-        qk_norm=c.qk_norm,
+        qk_norm="off" if c.qk_norm == "before_rope_gain" else c.qk_norm,
         norm=c.norm,
         norm_eps=c.norm_eps,
         qkv_clamp=c.qkv_clamp,

@@ -6,7 +6,7 @@ The same two ends and the same block as `single_head`, with the width split over
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 
@@ -24,6 +24,11 @@ class Config:
     n_head: Annotated[int, "attention heads", positive] = 4
     d_model: Annotated[int, "width of the residual stream", positive] = 128
     max_seq_len: Annotated[int, "longest context, in tokens", positive] = 128
+    positions: Annotated[Literal["learned", "none"], "how a token knows its place"] = "learned"
+    residual: Annotated[
+        bool, "the heads' answer is added to the embedding; without, it alone makes the scores"
+    ] = True
+    bias: Annotated[bool, "linear layers and the head have biases"] = False
 
     def problems(self) -> list[str]:
         """The heads share the width."""
@@ -41,11 +46,12 @@ def build(
     config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
 ) -> LanguageModel:
     """The model as pure functions."""
-    d_head = config.d_model // config.n_head
+    c = config
+    d_head = c.d_model // c.n_head
     return Stack(
-        ends=Ends(vocab_size, config.d_model, config.max_seq_len, dtype),
-        block=Block(config.n_head, d_head),
-        shape=config.shape(vocab_size),
+        ends=Ends(vocab_size, c.d_model, c.max_seq_len, dtype, c.d_model, c.positions, c.bias),
+        block=Block(c.n_head, d_head, c.residual, project=True, bias=c.bias),
+        shape=c.shape(vocab_size),
         d_head=d_head,
         dtype=dtype,
         unroll=unroll,

@@ -103,6 +103,11 @@ class Tokenizer(Protocol):
         """The id of `<|bos|>`."""
         return self.special_ids[BOS]
 
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids after which a text is over: the start of the next one, and any end it has."""
+        return frozenset({self.bos_id})
+
     def special_id(self, name: str) -> int:
         """The id of the special token called `name`, or TokenizerError when there is none."""
         if name not in self.special_ids:

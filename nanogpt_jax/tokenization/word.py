@@ -70,6 +70,10 @@ class WordTokenizer(Tokenizer):
             raise TokenizerError(f"unknown={unknown!r}: error or drop is required")
         return cls(words, held_names(content, names), unknown)
 
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        return super().stop_ids | {self._ids[END]} if END in self._ids else super().stop_ids
+
     def to_json(self) -> str:
         content = {
             "kind": self.kind,

@@ -226,8 +226,10 @@ def tell(**fields: Any) -> Corpus:
     return open_corpus("bundled:tales", **{"stories": 20, **fields})
 
 
-def test_only_the_tales_are_bundled():
-    assert "known: questions, tales" in refusal(lambda: open_corpus("bundled:shakespeare"))
+def test_what_is_bundled_is_known_by_name():
+    assert "known: dialogues, facts, questions, tales" in refusal(
+        lambda: open_corpus("bundled:shakespeare")
+    )
 
 
 def test_the_tales_come_with_the_nats_of_each_story():

@@ -1,7 +1,8 @@
-"""What ships with the package: generated, never downloaded.
+"""What ships with the package: generated or written here, never downloaded.
 
 `bundled:tales` are small stories with exactly known probabilities, `bundled:questions` are
-conversations about them, for chat tuning.
+conversations about them, for chat tuning. `bundled:facts` and `bundled:dialogues` are the few
+sentences that RustGPT's recipe learns by heart.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from nanogpt_jax.data.corpus import (
     code_digest,
     split_at,
 )
-from nanogpt_jax.data.sources import Opener, sources, tales
+from nanogpt_jax.data.sources import Opener, rustgpt_texts, sources, tales
 from nanogpt_jax.data.sources.tales import questions
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.registry import non_negative, positive, unknown
 
-NAMES = ("tales", "questions")
+WRITTEN = {"facts": rustgpt_texts.FACTS, "dialogues": rustgpt_texts.DIALOGUES}
+NAMES = ("tales", "questions", *WRITTEN)
 
 
 @sources
@@ -41,9 +43,11 @@ def bundled(
         bool, "questions: give each the answer to another one, to see what a model cannot learn"
     ] = False,
 ) -> Opener:
-    """`tales`: stories of exactly known probability; `questions`: conversations about them."""
+    """`tales` of exactly known probability, `questions` about them, `facts` and `dialogues`."""
     if argument not in NAMES:
         raise ConfigError(unknown("data.source=bundled:", argument, NAMES))
+    if argument in WRITTEN:
+        return _open_written(argument, WRITTEN[argument])
 
     def read(val_fraction: float) -> Parts:
         if argument == "tales":
@@ -66,6 +70,22 @@ def bundled(
         )
 
     return open_bundled
+
+
+def _open_written(name: str, texts: Sequence[str]) -> Opener:
+    """Where nothing is held out, what is measured is what is learned: by heart, that is the aim."""
+
+    def read(val_fraction: float) -> Parts:
+        cut = split_at(len(texts), val_fraction)
+        return Parts(Documents(texts[:cut]), Documents(texts[cut:] or texts))
+
+    corpus = Corpus(
+        identity=f"bundled:{name}",
+        fingerprint=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        running=False,
+        read=read,
+    )
+    return lambda _: corpus
 
 
 def _read_tales(stories: int, corpus_seed: int, val_fraction: float) -> Parts:
