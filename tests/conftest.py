@@ -13,15 +13,29 @@ import pytest
 # Here, so that it is set before jax is imported: tests are the same everywhere unless asked.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Compiling takes most of the time: what one test, or the last run, has compiled serves all.
+# Compiling takes most of the time: what one test, or the last run, has compiled serves all, and is
+# compiled without optimisations, unless XLA_FLAGS is set, as in .ci/run.
 REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "programs"))
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 # No deadline, because the first example compiles; derandomized, because a failure must repeat.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("tests")
+
+
+# Runs of many seconds that several tests look at: on eight devices, of two variants, of two phases.
+SLOW_FIXTURES = {"compared", "measured", "phased"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks a test as slow when what it looks at is slow to make."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ def test_the_python_example_has_at_most_25_lines_of_code(program):
     assert len(lines) <= 25
 
 
+@pytest.mark.slow
 def test_the_python_example_runs_on_a_run_directory(program, tmp_path, monkeypatch, capsys):
     settings = load_config(str(REPOSITORY / "configs/tiny.py"))
     shape = {"train.steps": "2", "data.stories": "50", "model.n_layer": "3", "eval.samples": "0"}

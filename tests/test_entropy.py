@@ -100,7 +100,7 @@ def see_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (train_on_what_is_held_out, "embedding", 300),
         (predict_the_input, "embedding", 100),
-        (see_what_follows, "multi_head", 200),
+        pytest.param(see_what_follows, "multi_head", 200, marks=pytest.mark.slow),
     ],
 )
 def test_a_leak_ends_the_run(

@@ -135,6 +135,7 @@ def test_the_same_question_is_asked_before_and_after(phased: tuple[Path, str]):
     assert len(before) > len("before (facts, step 0): ")
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_in_both_phases(phased: tuple[Path, str]):
     folder, said = phased
     assert [checkpoint.newest_full_step(folder / name) for name in PHASES] == [3, 3]

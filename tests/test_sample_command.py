@@ -109,6 +109,7 @@ def test_no_tokens_are_no_text_but_the_prompt(workdir):
     assert sampled(workdir, "--prompt=The", "--max_tokens=0") == "The\n"
 
 
+@pytest.mark.slow
 def test_evaluation_prints_each_mean_with_its_standard_error(workdir):
     code, out, err = run("evaluate", workdir, "--batches=2")
     assert code == 0, err
@@ -138,6 +139,7 @@ def test_a_folder_that_is_no_run_is_told_as_such(tmp_path):
     assert exit_code_of(told.value) == 4 and "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_a_character_that_no_token_stands_for_ends_with_code_1(workdir):
     code, out, err = run("sample", workdir, "--prompt=Größe")
     assert (code, out) == (1, "")

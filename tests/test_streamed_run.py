@@ -42,7 +42,12 @@ def mixed() -> Mixture:
 
 @pytest.mark.parametrize(
     ("corpus", "form", "prefetch"),
-    [(streamed, "stream", 0), (streamed, "packed", 2), (kept, "packed", 2), (mixed, "packed", 2)],
+    [
+        (mixed, "packed", 2),
+        pytest.param(streamed, "stream", 0, marks=pytest.mark.slow),
+        pytest.param(streamed, "packed", 2, marks=pytest.mark.slow),
+        pytest.param(kept, "packed", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_has_the_digest_of_an_unbroken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Any, form: str, prefetch: int

@@ -61,6 +61,7 @@ def test_an_exported_run_holds_all_that_transformers_reads(
     assert found.tokenizer.sha256 == run.tokenizer.sha256
 
 
+@pytest.mark.slow
 def test_an_adopted_folder_is_a_run_with_the_same_weights(
     folder: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -101,6 +101,7 @@ def test_the_file_is_short_enough_to_read():
     assert len(Path(scalar.__file__).read_text().splitlines()) < 250
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_garbage")
 def test_the_first_fifty_losses_are_those_of_the_original(names_text: str, golden: dict):
     started = start(scalar, names_text, Settings())

@@ -184,6 +184,7 @@ def updated(aux_weight: float, split: str = "whole") -> Any:
     return after.params, sums.auxiliary
 
 
+@pytest.mark.slow
 def test_accumulation_and_devices_agree_with_one_big_batch():
     whole, off = updated(0.5), updated(0.0)
     assert whole[1] == off[1]  # measured before the update, and unweighted

@@ -124,6 +124,7 @@ def test_the_bare_rungs_are_what_their_names_say(name: str):
     assert np.ptp(expected) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_new_model_is_near_ln_v_and_its_cache_is_its_full_pass(name: str):
     model = build(name, 11, **({"n_layer": 1} if name in ("minigpt", "moe") else {}))

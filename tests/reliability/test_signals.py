@@ -36,7 +36,7 @@ OPTIONS = {
     "train.steps": STEPS,
     "log.every_steps": 1,
     "eval.every_steps": 25,
-    "eval.samples": 0,
+    "eval.samples": 1,
     "checkpoint.every_steps": 40,
     "checkpoint.milestones": 0,
 }
