@@ -81,6 +81,21 @@ class Schema:
             found |= {f"{name}.{key}": field for key, field in fields.items()}
         return found
 
+    def complete(self, values: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+        """A recorded config with the defaults of the fields that are younger, and their addresses.
+
+        A new field's default is what was done before there was one.
+        """
+        held = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        added = []
+        for address, field in self.fields(held).items():
+            name, _, key = address.rpartition(".")
+            section = held.setdefault(name, {}) if name else held
+            if key not in section:
+                section[key] = field.default
+                added.append(address)
+        return from_dict(held), added
+
     def override(
         self, config: Settings, assignments: Iterable[tuple[str, str]]
     ) -> tuple[Settings, dict[str, str]]:

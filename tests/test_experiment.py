@@ -361,11 +361,25 @@ def test_a_run_is_loaded_with_its_config_tokenizer_and_parameters(folder):
 def test_a_run_of_another_version_of_the_code_says_what_does_not_fit(folder, tmp_path):
     run = copy_of(folder / "run", tmp_path)
     values = json.loads((run / "run.json").read_text())
-    del values["config"]["train"]["seq_len"]
+    values["config"]["train"]["sequence"] = 128
     (run / "run.json").write_text(json.dumps(values))
-    line = r"run.json does not fit this version of the code: config.train.seq_len is missing"
+    line = r"run.json does not fit this version of the code: config.train.sequence is not a field"
     with pytest.raises(NoCheckpoint, match=line):
         experiment.load(run)
+
+
+def test_a_run_that_is_older_than_a_field_opens_with_its_default(folder, tmp_path, caplog):
+    run = copy_of(folder / "run", tmp_path)
+    values = json.loads((run / "run.json").read_text())
+    assert values["config"]["data"].pop("bos") is True
+    assert values["config"]["model"].pop("bias") is False
+    del values["config"]["parallel"]
+    (run / "run.json").write_text(json.dumps(values))
+    caplog.set_level("INFO")
+    opened = experiment.load(run)
+    assert opened.plan.data.bos is True and opened.plan.parallel.fsdp == 1
+    for name in ("data.bos", "model.bias", "parallel.mode"):
+        assert name in caplog.text
 
 
 def test_a_config_that_lacks_whole_sections_is_told_every_field(untouched):

@@ -9,7 +9,7 @@ from typing import Any
 from nanogpt_jax import config, record, tokenization
 from nanogpt_jax.data.corpus import AnyCorpus
 from nanogpt_jax.errors import Mismatch
-from nanogpt_jax.experiment.plan import Plan
+from nanogpt_jax.experiment.plan import SCHEMA, Plan
 from nanogpt_jax.interface import ModelShape
 from nanogpt_jax.record import Record
 from nanogpt_jax.registry import fields_of
@@ -80,7 +80,8 @@ def continue_run(made: Record, plan: Plan, workdir: Path) -> Record:
 
 def _differences(held: Record, made: Record) -> Iterator[tuple[str, Any, Any]]:
     """What must not change in a run and has, as (name, the run's, the one asked for)."""
-    theirs, ours = config.flatten(held.config), config.flatten(made.config)
+    completed, _ = SCHEMA.complete(held.config)
+    theirs, ours = config.flatten(completed), config.flatten(made.config)
     fixed = [name for name in ours if name.startswith("model.")]
     for name in (*fixed, *FIXED, "schedule.total_steps"):
         if theirs.get(name) != ours[name]:

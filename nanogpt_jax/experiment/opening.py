@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+from absl import logging
 
 from nanogpt_jax import checkpoint, config, record, tokenization
 from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
@@ -19,7 +20,7 @@ from nanogpt_jax.experiment.assembly import (
     open_corpus,
     open_held,
 )
-from nanogpt_jax.experiment.plan import Plan, resolve
+from nanogpt_jax.experiment.plan import SCHEMA, Plan, resolve
 from nanogpt_jax.interface import LanguageModel, ModelShape, Params
 from nanogpt_jax.tokenization import Tokenizer
 
@@ -37,12 +38,24 @@ class Loaded:
     shape: ModelShape
 
 
+def recorded_config(held: record.Record, workdir: Path) -> config.Settings:
+    """The config of a run, also of one that is older than some field."""
+    settings, added = SCHEMA.complete(held.config)
+    if added:
+        logging.info(
+            "%s is older than %s: their defaults are what was done then",
+            workdir / record.NAME,
+            ", ".join(added),
+        )
+    return settings
+
+
 def load(workdir: Path | str, step: str = "last") -> Loaded:
     """The run in `workdir` at checkpoint `step` (a number, `last` or `best`)."""
     workdir = Path(workdir).expanduser().resolve()
     held = record.read(workdir)
     try:
-        plan = resolve(config.from_dict(held.config))
+        plan = resolve(recorded_config(held, workdir))
     except ConfigError as error:
         raise NoCheckpoint(
             f"{workdir / record.NAME} does not fit this version of the code: "
