@@ -42,8 +42,8 @@ def main(
     built = build_model(plan, tokenizer.vocab_size)
     params = pretrained.params(built)
     shape, source = plan.model.shape(tokenizer.vocab_size), record.without_folders(model)
-    # A prompt begins with <|bos|>, as the documents did that such a model was trained on.
-    corpus = Corpus(source, fingerprint="unknown", running=False, read=refuse)
+    # A prompt begins with <|bos|> where the model's own tokenizer begins a text so.
+    corpus = Corpus(source, fingerprint="unknown", running=not pretrained.opens, read=refuse)
     held = describe_run(plan, tokenizer, corpus, shape, parameter_count(params), [])
     state = TrainState(jnp.zeros((), jnp.int32), params, (), jax.random.key(plan.seed))
     with (

@@ -22,7 +22,10 @@ def main(
     cli.quiet()
     run = experiment.load(workdir, step)
     name, config = run.plan.model_name, run.plan.model
-    family = write_pretrained(output, name, config, run.model, run.params, run.tokenizer)
+    opens = not run.record.corpus["running"]
+    family = write_pretrained(
+        output, name, config, run.model, run.params, run.tokenizer, opens=opens
+    )
     print(f"{output}: {family.architecture}, {run.record.parameters:,} parameters, step {run.step}")
 
 

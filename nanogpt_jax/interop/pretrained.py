@@ -53,6 +53,11 @@ class Pretrained:
         if found:
             raise Mismatch(f"init.from={self.address}: {'; '.join(found)}")
 
+    @property
+    def opens(self) -> bool:
+        """Whether a text begins with `<|bos|>`."""
+        return vocabulary.opens(self.folder)
+
     def params(self, model: LanguageModel) -> Params:
         """The parameters, in float32 on the host; Mismatch where a tensor does not fit."""
         shapes = jax.eval_shape(model.init, jax.random.key(0))
@@ -118,16 +123,19 @@ def write_pretrained(
     model: LanguageModel,
     params: Params,
     tokenizer: Tokenizer,
+    *,
+    opens: bool = True,
 ) -> Family:
     """Writes what AutoModelForCausalLM and AutoTokenizer open, config.json last; gives the class.
 
+    With `opens`, their tokenizer puts `<|bos|>` before a text, as before a document in training.
     Raises ConfigError naming the fields of a config that no class carries exactly.
     """
     family = family_of(name, config)
     folder.mkdir(parents=True, exist_ok=True)
     ends = vocabulary.ends_of(tokenizer)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends if ends[1:] else ends[0]}
-    vocabulary.write(folder, tokenizer, config.max_seq_len)
+    vocabulary.write(folder, tokenizer, config.max_seq_len, opens)
     weights.write(folder / weights.WEIGHTS, weights.to_tensors(family, params, model.axes))
     _write(folder / "generation_config.json", special | {"pad_token_id": tokenizer.bos_id})
     # A token that pads would have an embedding that does not learn, so the model knows of none.

@@ -50,8 +50,11 @@ def ends_of(tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.special_ids[name] for name in ends if name in tokenizer.special_ids]
 
 
-def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> None:
-    """Writes tokenizer.json and tokenizer_config.json; TokenizerError for a kind of words."""
+def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int, opens: bool) -> None:
+    """Writes tokenizer.json and tokenizer_config.json; TokenizerError for a kind of words.
+
+    With `opens`, `<|bos|>` is put before a text, unless it is asked for without special tokens.
+    """
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,
@@ -62,8 +65,23 @@ def write(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> None:
     }
     if talks(tokenizer):
         config["chat_template"] = chat_template()
-    write_whole(folder / NAME, _to_library(tokenizer))
+    content = json.loads(_to_library(tokenizer))
+    if opens:
+        content["post_processor"] = _opening(tokenizer.bos_id)
+    write_whole(folder / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     write_whole(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _opening(bos_id: int) -> dict[str, Any]:
+    """The library's template of a text that begins with `<|bos|>`."""
+    start = {"SpecialToken": {"id": BOS, "type_id": 0}}
+    texts = [{"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB")]
+    return {
+        "type": "TemplateProcessing",
+        "single": [start, texts[0]],
+        "pair": [start, *texts],
+        "special_tokens": {BOS: {"id": BOS, "ids": [bos_id], "tokens": [BOS]}},
+    }
 
 
 def _to_library(tokenizer: Tokenizer) -> str:
@@ -112,6 +130,13 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
         return tokenizers["bpe"].parse(content, ())
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def opens(folder: Path) -> bool:
+    """Whether the tokenizer of a folder puts a special token before a text."""
+    content = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    processor = content.get("post_processor") or {}
+    return "SpecialToken" in next(iter(processor.get("single", ())), ())
 
 
 def _start(added: list[dict[str, Any]], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -266,7 +266,8 @@ def test_the_exported_tokenizer_gives_the_same_ids_and_texts(
         if kind == "char":
             text = "".join(c for c in text if c in ours.decode(range(ours.vocab_size)))
         ids = ours.encode(text).tolist()
-        assert theirs(text)["input_ids"] == ids
+        assert theirs(text)["input_ids"] == [ours.bos_id, *ids], "as a document begins"
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ids
         assert theirs.decode(ids) == text
     assert len(theirs) == ours.vocab_size
     named = {name: theirs.convert_tokens_to_ids(name) for name in ours.special_ids}
