@@ -2,8 +2,9 @@
 
 python -m nanogpt_jax.chat --workdir=DIR [--step=N|last|best] [--system="..."]
     [--max_tokens=200] [--temperature=0.8] [--top_k=40] [--top_p=0.95] [--seed=1]
+    [--min_p=0.05] [--repetition_penalty=1.1]
 
-/temperature X, /top_k N, /top_p X and /seed N change how it answers; /reset forgets what was said;
+/temperature X, /top_k N, /seed N and so on change how it answers; /reset forgets what was said;
 /quit, exit or the end of input ends it.
 """
 
@@ -19,6 +20,7 @@ from nanogpt_jax.errors import ConfigError, NanogptError
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.registry import fields_of, positive, unknown
 from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.stops import write
 from nanogpt_jax.tokenization.chat import Message, render
 from nanogpt_jax.tokenization.special import end_of
 
@@ -79,13 +81,10 @@ class Chat:
 
     def _write(self, prompt: list[int], max_tokens: int) -> Iterator[str]:
         """What follows `prompt`, piece by piece."""
-        decoder = self._run.tokenizer.decoder()
         stream = self._generator.stream(
             self._params, prompt, self._sampling, max_tokens=max_tokens, stop=self._stop
         )
-        for drawn in stream:
-            yield decoder.push(drawn.token)
-        yield decoder.flush()
+        yield from write((drawn.token for drawn in stream), self._run.tokenizer.decoder())
 
 
 class PlainChat(Chat):

@@ -2,6 +2,7 @@
 
 python -m nanogpt_jax.sample --workdir=DIR [--step=N|last|best] --prompt="..."
     [--max_tokens=200] [--temperature=0.8] [--top_k=40] [--top_p=0.95] [--seed=1]
+    [--min_p=0.05] [--repetition_penalty=1.1] [--stop="..."]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from nanogpt_jax import cli, experiment
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.registry import non_negative
 from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.stops import write
 
 
 def main(
@@ -21,13 +23,13 @@ def main(
     step: cli.Step = "last",
     prompt: Annotated[str, "text to continue; empty = the start of a document"] = "",
     max_tokens: Annotated[int, "tokens to generate at most", non_negative] = 200,
+    stop: Annotated[str, "the text ends before this; empty = at the end of a document"] = "",
     sampling: Sampling,
 ) -> None:
     """Streams the prompt and its continuation."""
     cli.quiet()
     run = experiment.load(workdir, step)
     tokens = experiment.prompt_tokens(run, prompt)
-    decoder = run.tokenizer.decoder()
     stream = Generator(run.model, run.shape.max_seq_len).stream(
         run.params,
         tokens,
@@ -36,10 +38,11 @@ def main(
         stop=run.tokenizer.stop_ids,
     )
     sys.stdout.write(prompt)
-    for drawn in stream:
-        sys.stdout.write(decoder.push(drawn.token))
+    drawn = (each.token for each in stream)
+    for piece in write(drawn, run.tokenizer.decoder(), [stop]):
+        sys.stdout.write(piece)
         sys.stdout.flush()
-    sys.stdout.write(decoder.flush() + "\n")
+    sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

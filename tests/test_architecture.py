@@ -16,10 +16,13 @@ FLOORS = {
     0: {"errors", "interface", "registry", "runtime"},
     1: {
         *("cli", "config", "functional", "interrupt", "losses", "metrics", "record"),
-        *("sampling", "schema", "tokenization"),
+        *("sampling", "schema", "stops", "tokenization"),
     },
     2: {"costs", "data", "layers", "optim", "parallel", "state"},
-    3: {"checkpoint", "evaluation", "generate", "interop", "models", "nanochat", "step"},
+    3: {
+        *("beam", "checkpoint", "evaluation", "generate", "inspection", "interop", "models"),
+        *("nanochat", "step"),
+    },
     4: {"experiment"},
     5: {"comparison", "phases", "report", "train"},
     6: {

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nanogpt_jax import models as model_files
-from nanogpt_jax.generate import Drawn, Generator
+from nanogpt_jax.generate import Alternative, Drawn, Generator
 from nanogpt_jax.interface import KVCache, LanguageModel, ModelOutput
 from nanogpt_jax.models import models
 from nanogpt_jax.sampling import Sampling
@@ -37,18 +37,22 @@ class Case:
     generator: Generator
 
     @functools.cached_property
-    def _logprobs(self) -> Callable[[Any], Any]:
-        def logprobs(tokens_BT: Any) -> Any:
+    def _logits(self) -> Callable[[Any], Any]:
+        def logits(tokens_BT: Any) -> Any:
             hidden_BTD = self.model.apply(self.params, tokens_BT).hidden_BTD
-            return jax.nn.log_softmax(self.model.unembed(self.params, hidden_BTD))
+            return self.model.unembed(self.params, hidden_BTD)
 
-        return jax.jit(logprobs)
+        return jax.jit(logits)
 
-    def logprobs(self, tokens: Sequence[int]) -> np.ndarray:
+    def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """Of the next token, after the last tokens that fit: no cache, one program."""
         kept = list(tokens[-CONTEXT:])
         padded_BT = np.array([kept + [0] * (CONTEXT - len(kept))], np.int32)
-        return np.asarray(self._logprobs(padded_BT))[0, len(kept) - 1]
+        return np.asarray(self._logits(padded_BT))[0, len(kept) - 1]
+
+    def logprobs(self, tokens: Sequence[int]) -> np.ndarray:
+        logits_V = self.logits(tokens)
+        return logits_V - np.logaddexp.reduce(logits_V)
 
     def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
         """The likeliest continuation, token by token."""
@@ -118,7 +122,7 @@ def test_the_greedy_stream_is_the_likeliest_token_of_a_full_forward_far_beyond_t
     drawn = case.stream(prompt, GREEDY, 2 * CONTEXT + 3)
     assert tokens_of(drawn) == expected
     tokens = list(prompt)
-    for token, logprob in drawn:
+    for token, logprob, _ in drawn:
         assert logprob == pytest.approx(case.logprobs(tokens)[token], abs=1e-4)
         tokens.append(token)
 
@@ -189,6 +193,55 @@ def test_generation_ends_before_a_stop_token(gpt: Case):
     assert len(ended) != len(expected)
 
 
+def penalised(case: Case, prompt: Sequence[int], count: int, penalty: float) -> list[int]:
+    """The likeliest continuation by full forward passes, with a repetition penalty."""
+    tokens = list(prompt)
+    for _ in range(count):
+        logits_V = case.logits(tokens)
+        lowered_V = np.where(logits_V > 0, logits_V / penalty, logits_V * penalty)
+        seen_V = np.isin(np.arange(V), tokens)
+        tokens.append(int(np.argmax(np.where(seen_V, lowered_V, logits_V))))
+    return tokens[len(prompt) :]
+
+
+def test_a_repetition_penalty_counts_prompt_and_continuation_beyond_the_window_too(case: Case):
+    prompt, count = [3, 1, 4], 2 * CONTEXT
+    expected = penalised(case, prompt, count, 1.5)
+    assert expected != case.greedy(prompt, count)
+    request = dataclasses.replace(GREEDY, repetition_penalty=1.5)
+    assert tokens_of(case.stream(prompt, request, count)) == expected
+
+
+def test_rows_with_and_without_a_repetition_penalty_share_a_batch(gpt: Case):
+    prompts = [[3, 1, 4], [3, 1, 4], [9]]
+    samplings = [
+        Sampling(seed=1, repetition_penalty=3.0),
+        Sampling(seed=1),
+        Sampling(temperature=0.0, repetition_penalty=1.5),
+    ]
+    together = gpt.complete(prompts, samplings, 6)
+    assert together[0] != together[1] and together[2] == penalised(gpt, [9], 6, 1.5)
+    for row in range(3):
+        assert together[row] == tokens_of(gpt.stream(prompts[row], samplings[row], 6))
+    assert gpt.complete(prompts[1:2], samplings[1:2], 6) == together[1:2]
+
+
+def test_alternatives_are_the_likeliest_tokens_of_the_unfiltered_model(gpt: Case):
+    tokens = [3, 1]
+    request = Sampling(temperature=2.0, top_k=4, seed=3)
+    drawn = gpt.stream(tokens, request, 5, alternatives=4)
+    assert tokens_of(drawn) == tokens_of(gpt.stream(tokens, request, 5))
+    for each in drawn:
+        logprobs_V = gpt.logprobs(tokens)
+        best = np.argsort(-logprobs_V, kind="stable")[:4].tolist()
+        assert [other.token for other in each.alternatives] == best
+        for other in each.alternatives:
+            assert other.logprob == pytest.approx(logprobs_V[other.token], abs=1e-4)
+        assert Alternative(each.token, each.logprob) in each.alternatives  # of the top 4, by top_k
+        tokens.append(each.token)
+    assert len(gpt.stream([1], request, 1, alternatives=V + 3)[0].alternatives) == V
+
+
 def test_no_tokens_asked_for_are_no_tokens(gpt: Case):
     assert gpt.stream([1], GREEDY, 0) == []
     assert gpt.complete([[1], [2, 3]], [GREEDY] * 2, 0) == [[], []]
@@ -219,6 +272,12 @@ def test_generation_compiles_few_programs_whatever_it_is_asked():
         for length in range(1, 65, 3):
             generate(length, seed=length, temperature=length / 10, top_k=length, top_p=0.5)
         assert len(compiled) == first
+        generate(1, repetition_penalty=1.5)
+        with_penalty = len(compiled)
+        assert with_penalty > first
+        for length in range(1, 65, 9):
+            generate(length, repetition_penalty=length / 10)
+        assert len(compiled) == with_penalty
 
 
 def counting_model(forwards: list[int] | None = None) -> LanguageModel:
