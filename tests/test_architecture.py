@@ -37,7 +37,7 @@ LIBRARIES = {
     "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
     "grain": ("nanogpt_jax.data.pipeline",),
     "httpx2": ("nanogpt_jax.data.network.connection",),
-    "huggingface_hub": ("nanogpt_jax.data.sources.hf", "nanogpt_jax.interop.hub"),
+    "huggingface_hub": ("nanogpt_jax.data.network.hub",),
     "jax": EVERYWHERE,
     "matplotlib": ("nanogpt_jax.comparison",),
     "ml_collections": ("nanogpt_jax.config", "nanogpt_jax.experiment.files"),

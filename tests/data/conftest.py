@@ -1,6 +1,8 @@
-"""Tokens by hand, for the tests of what is made from them."""
+"""Tokens and files by hand, for the tests of what is made from them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,3 +44,25 @@ def document_tokens() -> Callable[[Sequence[Sequence[int]]], Tokens]:
         )
 
     return make
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """A function from a name and a content to the path of a file that has it.
+
+    Parquet takes columns, in groups of 100 rows.
+    """
+
+    def write_(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            import pyarrow
+            from pyarrow import parquet
+
+            parquet.write_table(pyarrow.table(content), path, row_group_size=100)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_

@@ -1,12 +1,11 @@
 """Code of a repository: which files are taken, in which order, and what is said of the rest."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nanogpt_jax.errors import ConfigError, DataError
-from tests.opened import open_corpus
+from nanogpt_jax.errors import ConfigError
+from tests.opened import open_corpus, refusal
 
 
 @pytest.fixture
@@ -41,14 +40,6 @@ EXPECTED = [
     "=== a/main.rs ===\nfn main() {}\n",
     "=== b.py ===\nb = 1\n",
 ]
-
-
-def refusal(action: Callable[[], object], error: type[Exception] = DataError) -> str:
-    with pytest.raises(error) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_every_file_of_code_is_a_document_under_its_name(repository: Path):

@@ -11,33 +11,8 @@ from hypothesis import strategies as st
 
 from nanogpt_jax.data.corpus import Corpus, Documents
 from nanogpt_jax.data.sources import parse_source
-from nanogpt_jax.errors import ConfigError, DataError
-from tests.opened import open_corpus
-
-
-def read_all(source: object) -> list[str]:
-    return list(open_corpus(f"files:{source}").read(0.0).train.texts)
-
-
-def refusal(action: Callable[[], object], error: type[Exception] = DataError) -> str:
-    with pytest.raises(error) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    """A function from a name and a content to the path of a file that has it."""
-
-    def write_(name: str, content: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-        return path
-
-    return write_
+from nanogpt_jax.errors import ConfigError
+from tests.opened import open_corpus, read_all, refusal
 
 
 @pytest.mark.parametrize(

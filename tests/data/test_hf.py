@@ -293,7 +293,7 @@ def test_what_stays_names_the_page_or_the_file_in_time(
 ):
     monkeypatch.setattr(http, "RETRIES", http.Retries(1, 0.001))
     monkeypatch.setenv("NANOGPT_HF_MAX_RETRIES", "1")
-    for module in ("hub.LISTING_BYTES", "rows.PAGE_BYTES", "shards.RANGE_BYTES"):
+    for module in ("listing.LISTING_BYTES", "rows.PAGE_BYTES", "shards.RANGE_BYTES"):
         monkeypatch.setattr(f"nanogpt_jax.data.sources.hf.{module}", 20_000)
     place = hub.add("train.parquet", hub.cells)
     paths = {"rows=5": "/rows", "split=train": "/api/datasets/o/d/revision/main", "offset=1": place}

@@ -15,18 +15,10 @@ from nanogpt_jax.data.network import http
 from nanogpt_jax.data.sources import known, parse_source, sources
 from nanogpt_jax.data.store import cache_directory
 from nanogpt_jax.errors import ConfigError, DataError, MissingExtra
-from tests.opened import open_corpus
+from tests.opened import open_corpus, refusal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = [known.SHAKESPEARE, known.NAMES, *known.TINYSTORIES.values(), known.FINEWEB_EDU]
-
-
-def refusal(action: Callable[[], object], error: type[Exception] = DataError) -> str:
-    with pytest.raises(error) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.fixture(autouse=True)

@@ -14,39 +14,11 @@ from hypothesis import strategies as st
 
 from nanogpt_jax.data.sources import records
 from nanogpt_jax.data.sources.records import text_of
-from nanogpt_jax.errors import DataError, MissingExtra
-from tests.opened import open_corpus
+from nanogpt_jax.errors import MissingExtra
+from tests.opened import open_corpus, read_all, refusal
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-
-
-def read_all(source: object, **opened: Any) -> list[str]:
-    return list(open_corpus(f"files:{source}", **opened).read(0.0).train.texts)
-
-
-def refusal(action: Callable[[], object], error: type[Exception] = DataError) -> str:
-    with pytest.raises(error) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, Any], Path]:
-    """A function from a name and a content to the path of a file that has it."""
-
-    def write_(name: str, content: Any) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            parquet.write_table(pyarrow.table(content), path, row_group_size=100)
-        else:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write_
 
 
 def test_a_text_file_is_one_document_to_the_character(write: Callable[..., Path]):

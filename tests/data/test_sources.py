@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from nanogpt_jax.data.corpus import Corpus, Parts, code_digest, split_at
 from nanogpt_jax.data.sources import bundled, kind_of, sources, tales
 from nanogpt_jax.data.store.pieces import cut
-from nanogpt_jax.errors import ConfigError, DataError
-from tests.opened import open_corpus
+from nanogpt_jax.errors import ConfigError
+from tests.opened import open_corpus, refusal
 
 
 @pytest.fixture
@@ -32,14 +32,6 @@ def open_bytes(tmp_path: Path) -> Callable[..., Corpus]:
     return open_
 
 
-def refusal(action: Callable[[], object]) -> str:
-    with pytest.raises((ConfigError, DataError)) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 def test_every_kind_is_found_by_its_name():
     assert set(sources) >= {"bundled", "text"}
     assert kind_of("text:/a:b") == "text"
@@ -48,7 +40,7 @@ def test_every_kind_is_found_by_its_name():
 @pytest.mark.parametrize(("source", "form"), [("text", "text:PATH"), ("bundled", "tales")])
 def test_a_source_without_an_argument_is_refused_with_an_example(source: str, form: str):
     for written in (source, f"{source}:"):
-        assert form in refusal(lambda written=written: open_corpus(written))
+        assert form in refusal(lambda written=written: open_corpus(written), ConfigError)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path):
@@ -228,7 +220,7 @@ def tell(**fields: Any) -> Corpus:
 
 def test_what_is_bundled_is_known_by_name():
     assert "known: dialogues, facts, questions, tales" in refusal(
-        lambda: open_corpus("bundled:shakespeare")
+        lambda: open_corpus("bundled:shakespeare"), ConfigError
     )
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -109,23 +108,34 @@ def test_offline_what_was_brought_is_there_and_nothing_else(
         hub.bring("hf://o/other")
 
 
-def test_what_an_earlier_attempt_brought_is_gone_on_with(
-    place: Hub, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(hub, "PIECE_BYTES", 60_000)
-    served: Any = None
-    place.server.faults[WEIGHTS] = iter([served, hostile.status(410, b"gone for now")])
+def test_what_an_earlier_attempt_brought_is_gone_on_with(place: Hub):
+    half = len(place.server.files[WEIGHTS]) // 2
+    place.server.faults[WEIGHTS] = iter([hostile.short, hostile.status(410, b"gone for now")])
     with pytest.raises(DataError, match=r"hf://o/m: .* answered 410 .*check its name and revision"):
         hub.bring("hf://o/m")
-    hub.bring("hf://o/m")
-    starts = [request.headers["range"].split("-")[0] for request in place.server.asked(WEIGHTS)]
-    assert starts[:4] == ["bytes=0", "bytes=60000", "bytes=60000", "bytes=120000"]
+    found = hub.bring("hf://o/m")
+    ranges = [request.headers.get("range") for request in place.server.asked(WEIGHTS)]
+    assert ranges == [None, f"bytes={half}-", f"bytes={half}-"]
+    assert {path.name for path in found.iterdir()} == {*hub.WANTED, "model.safetensors"}
+
+
+def test_weights_that_lie_on_another_host_are_brought_without_the_token(place: Hub):
+    with HostileServer().serving() as store:
+        store.files["/blob"] = place.server.files[WEIGHTS]
+        place.server.faults[WEIGHTS] = iter([hostile.redirect(f"{store.url}/blob")])
+        found = hub.bring("hf://o/m")
+    assert (found / "model.safetensors").read_bytes() == store.files["/blob"]
+    (asked,) = store.requests
+    assert "authorization" not in asked.headers
 
 
 def test_weights_that_are_not_what_was_announced_are_dropped(place: Hub):
     good = place.server.files[WEIGHTS]
     place.server.files[WEIGHTS] = bytes(len(good))
-    with pytest.raises(DataError, match=r"is not what the hub announced, and was dropped"):
+    with pytest.raises(DataError, match=r"model.safetensors has the sha256 .* is required"):
+        hub.bring("hf://o/m")
+    place.server.files[WEIGHTS] = good + b"more"
+    with pytest.raises(DataError, match=rf"{len(good) + 4} bytes, {len(good)} are required"):
         hub.bring("hf://o/m")
     place.server.files[WEIGHTS] = good
     assert (hub.bring("hf://o/m") / "model.safetensors").read_bytes() == good
@@ -155,6 +165,13 @@ def test_a_model_that_may_not_be_read_says_what_could_help(place: Hub):
     place.server.faults[LISTING.format("main")] = iter([hostile.status(401, b"gated")])
     with pytest.raises(DataError, match="whether HF_TOKEN may read it"):
         hub.bring("hf://o/m")
+
+
+def test_an_answer_that_describes_no_model_is_refused(place: Hub):
+    for content in (b"<html>", b"[]", b"{}", b"[" * 10_000):
+        place.server.faults[LISTING.format("main")] = iter([hostile.status(200, content)])
+        with pytest.raises(DataError, match="described no model; check HF_ENDPOINT"):
+            hub.bring("hf://o/m")
 
 
 @pytest.mark.parametrize("commit", ["main", "../../elsewhere", ""])

@@ -1,7 +1,6 @@
 """The files of tokenizers: they open as what was saved, and others are refused by name."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,27 +10,7 @@ from nanogpt_jax import tokenization
 from nanogpt_jax.errors import TokenizerError
 from nanogpt_jax.tokenization import Tokenizer
 from nanogpt_jax.tokenization.special import BOS
-
-CORPUS = [
-    "It's the first line of the text, the first of three.\r\n\r\n\tThe 2nd line isn't.\n",
-    "Größe naïve 東京 मराठी 😀👩\u200d👧 e\u0301 1234567\n" * 3,
-    f"A user may write {BOS} or <|endoftext|>.",
-]
-
-
-@pytest.fixture(scope="module")
-def bpe() -> Tokenizer:
-    return tokenization.train("bpe", CORPUS, 320)
-
-
-@pytest.fixture(scope="module")
-def char() -> Tokenizer:
-    return tokenization.train("char", CORPUS, 0)
-
-
-@pytest.fixture(params=list(tokenization.tokenizers))
-def tokenizer(request: pytest.FixtureRequest) -> Iterator[Tokenizer]:
-    yield tokenization.train(request.param, CORPUS, 320)
+from tests.tokenization.corpus import CORPUS
 
 
 def test_a_saved_tokenizer_opens_as_itself(tokenizer: Tokenizer, tmp_path: Path):

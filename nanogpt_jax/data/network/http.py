@@ -71,11 +71,19 @@ def fetch(
     return _repeat(url, attempt, retries or RETRIES)
 
 
-def download(url: str, path: Path, *, size: int | None = None, sha256: str | None = None) -> None:
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Brings the file at `url` to `path`, which exists only once length and hash are right.
 
     What an earlier attempt or an earlier process left is gone on with. Processes that want the
-    same file wait for the one that is at it.
+    same file wait for the one that is at it. No other host than that of `url` is told the
+    Authorization of `headers`.
     """
     part = path.with_name(f".{path.name}.part")
     tag = path.with_name(f".{path.name}.tag")
@@ -85,7 +93,7 @@ def download(url: str, path: Path, *, size: int | None = None, sha256: str | Non
             if file is None:
                 return
             with _progress(path.name) as show:
-                transfer = _Transfer(url, file, tag, size, sha256, show)
+                transfer = _Transfer(url, file, tag, size, sha256, headers or {}, show)
                 _repeat(url, transfer.attempt, RETRIES)
             os.fsync(file.fileno())
             part.rename(path)
@@ -105,6 +113,7 @@ class _Transfer(NamedTuple):
     tag: Path
     size: int | None
     sha256: str | None
+    headers: Mapping[str, str]
     show: Callable[[int, int | None], None]
 
     def attempt(self) -> None:
@@ -137,7 +146,7 @@ class _Transfer(NamedTuple):
         self.tag.unlink(missing_ok=True)
 
     def _append(self, start: int) -> None:
-        headers = {}
+        headers = {**self.headers}
         if start and self.tag.is_file():
             headers["If-Range"] = self.tag.read_text(encoding="ascii")
         try:

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from nanogpt_jax.data.corpus import BadRecords
-from nanogpt_jax.data.sources.hf import cache, hub
+from nanogpt_jax.data.network import hub
+from nanogpt_jax.data.sources.hf import cache, listing
 from nanogpt_jax.data.sources.hf.selection import Knobs, Selection
 from nanogpt_jax.data.sources.records import text_of
 from nanogpt_jax.errors import DataError
@@ -92,7 +93,7 @@ class _Pages:
             time.sleep(self._knobs.pause_seconds)
         self._asked = True
         url = f"{self._knobs.endpoint}/rows?{urlencode(query)}"
-        content = hub.ask(url, chosen.name, limit_bytes=PAGE_BYTES, retries=self._knobs.retries)
+        content = hub.ask(url, chosen.subject, limit_bytes=PAGE_BYTES, retries=self._knobs.retries)
         page = _parse(content, url)
         if page["rows"]:  # the end may come to lie further on
             cache.save(path, content)
@@ -100,7 +101,7 @@ class _Pages:
 
 
 def _parse(content: bytes, place: str) -> Mapping[str, Any]:
-    page = hub.parse_object(content, place)
+    page = listing.parse_object(content, place)
     records = page.get("rows")
     if not isinstance(records, list) or not all(
         isinstance(record, dict) and isinstance(record.get("row"), dict) for record in records

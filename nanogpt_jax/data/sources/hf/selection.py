@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from nanogpt_jax.data.network.http import Retries
+from nanogpt_jax.data.network.hub import Subject
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.registry import unknown
 
@@ -34,6 +35,15 @@ class Selection(NamedTuple):
     def name(self) -> str:
         """The dataset as errors name it."""
         return f"hf://{self.dataset}" + (f"@{self.revision}" if self.revision else "")
+
+    @property
+    def subject(self) -> Subject:
+        """The dataset as the hub is asked for it."""
+        return Subject(
+            self.name,
+            checked="its name, revision, config and split",
+            instead="read files of your own with files:PATH",
+        )
 
 
 class Knobs(NamedTuple):

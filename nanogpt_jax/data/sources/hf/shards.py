@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanogpt_jax.data.corpus import BadRecords, Stream
-from nanogpt_jax.data.sources.hf import hub
-from nanogpt_jax.data.sources.hf.hub import Snapshot
+from nanogpt_jax.data.network import hub
+from nanogpt_jax.data.sources.hf import listing
 from nanogpt_jax.data.sources.hf.layout import Shard
+from nanogpt_jax.data.sources.hf.listing import Snapshot
 from nanogpt_jax.data.sources.hf.remote import open_remote
 from nanogpt_jax.data.sources.hf.selection import Selection
 from nanogpt_jax.data.sources.records import import_parquet, text_of
@@ -41,7 +42,7 @@ class Position(NamedTuple):
 def open_stream(selection: Selection, identity: str, bad: BadRecords) -> Stream:
     """The documents of a selection: every cell that has text in it."""
     import_parquet(f"streaming {selection.name}")
-    snapshot = hub.find(selection)
+    snapshot = listing.find(selection)
 
     def documents(position: Any) -> Iterator[tuple[str, Any]]:
         start = Position(**position) if position else None
@@ -56,7 +57,7 @@ def open_stream(selection: Selection, identity: str, bad: BadRecords) -> Stream:
 def read_rows(selection: Selection, bad: BadRecords) -> Iterator[str]:
     """The texts of so many rows as are selected."""
     import_parquet(f"reading {selection.name}")
-    cells = read_cells(selection, hub.find(selection), None, bad)
+    cells = read_cells(selection, listing.find(selection), None, bad)
     return (text for text, _ in itertools.islice(cells, selection.rows) if text is not None)
 
 
@@ -90,10 +91,11 @@ def _open(selection: Selection, snapshot: Snapshot, shard: Shard) -> Iterator[Pa
     from pyarrow import ArrowException
 
     place = f"{selection.name}, {shard.path}"
-    url = hub.url_of(selection, snapshot, shard)
+    url = listing.url_of(selection, snapshot, shard)
+    subject = selection.subject._replace(name=place)
 
     def fetch(start: int, stop: int) -> bytes:
-        return hub.ask(url, place, limit_bytes=RANGE_BYTES, byte_range=(start, stop))
+        return hub.ask(url, subject, limit_bytes=RANGE_BYTES, byte_range=(start, stop))
 
     try:
         with (

@@ -1,7 +1,6 @@
-"""What the hub is asked: the files of a dataset at a commit, and how to ask for one.
+"""Which files of a dataset a selection means, at which commit, and where their bytes are.
 
-Address, token and offline mode are those of huggingface_hub. The requests are our own, because
-every one of them must be bounded, and repeated in the same way.
+The hub is asked what there is; no file is opened here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from nanogpt_jax.data.network import http
+from nanogpt_jax.data.network import http, hub
 from nanogpt_jax.data.sources.hf.layout import Shard, choose
 from nanogpt_jax.data.sources.hf.selection import Selection
 from nanogpt_jax.errors import DataError
@@ -28,35 +27,6 @@ class Snapshot(NamedTuple):
     shards: Sequence[Shard]
 
 
-def ask(
-    url: str,
-    name: str,
-    *,
-    limit_bytes: int,
-    byte_range: tuple[int, int] | None = None,
-    retries: http.Retries | None = None,
-) -> bytes:
-    """http.fetch with the user's token; `name` is the dataset's in errors."""
-    from huggingface_hub import constants, get_token
-
-    if constants.is_offline_mode():
-        raise DataError(
-            f"{name} is not in the cache and HF_HUB_OFFLINE is set; unset it, or read files of "
-            "your own with files:PATH"
-        )
-    token = get_token()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        return http.fetch(
-            url, limit_bytes=limit_bytes, headers=headers, byte_range=byte_range, retries=retries
-        )
-    except http.Refused as refused:
-        remedy = "check its name, revision, config and split"
-        if refused.status in (401, 403):  # so is one that does not exist
-            remedy += ", and whether HF_TOKEN may read it"
-        raise DataError(f"{name}: {refused}; {remedy}") from refused
-
-
 def parse_object(content: bytes, place: str) -> Mapping[str, Any]:
     """The JSON object that was answered at `place`."""
     try:
@@ -71,7 +41,7 @@ def parse_object(content: bytes, place: str) -> Mapping[str, Any]:
 def url_of(selection: Selection, snapshot: Snapshot, shard: Shard) -> str:
     """Where the bytes of a file are, for ever the same."""
     path = f"{snapshot.commit}/{quote(shard.path)}"
-    return f"{_endpoint()}/datasets/{selection.dataset}/resolve/{path}"
+    return f"{hub.endpoint()}/datasets/{selection.dataset}/resolve/{path}"
 
 
 def find(selection: Selection) -> Snapshot:
@@ -99,8 +69,8 @@ class _Description(NamedTuple):
 
 def _describe(selection: Selection, revision: str) -> _Description:
     """The commit of a revision, its files, and the configurations of its card."""
-    place = f"{_endpoint()}/api/datasets/{selection.dataset}/revision/{quote(revision, safe='')}"
-    content = ask(f"{place}?blobs=true", selection.name, limit_bytes=LISTING_BYTES)
+    place = f"{hub.endpoint()}/api/datasets/{selection.dataset}/revision/{quote(revision, safe='')}"
+    content = hub.ask(f"{place}?blobs=true", selection.subject, limit_bytes=LISTING_BYTES)
     info = parse_object(content, place)
     try:
         shards = [
@@ -127,9 +97,3 @@ def _describe_converted(selection: Selection) -> _Description:
         if isinstance(refused, http.Refused) and refused.status == 404:
             return _Description("")
         raise
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT

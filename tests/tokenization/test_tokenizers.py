@@ -4,7 +4,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,30 +16,11 @@ from nanogpt_jax.errors import ConfigError, ExitCode, TokenizerError, exit_code_
 from nanogpt_jax.tokenization import Options, Tokenizer
 from nanogpt_jax.tokenization.patterns import PATTERNS
 from nanogpt_jax.tokenization.special import BOS, special_names
+from tests.tokenization.corpus import CORPUS
 
-CORPUS = [
-    "It's the first line of the text, the first of three.\r\n\r\n\tThe 2nd line isn't.\n",
-    "Größe naïve 東京 मराठी 😀👩‍👧 e\u0301 1234567\n" * 3,
-    f"A user may write {BOS} or <|endoftext|>.",
-]
 TRICKY = [BOS, "<|", "bos", "'LL", "\u2019s", "  ", "\r\n", "\u2028", "\x00", "e\u0301", "👩‍👧"]
 texts = st.lists(st.sampled_from(TRICKY) | st.text()).map("".join)
 known_texts = st.text(sorted(set("".join(CORPUS))))
-
-
-@pytest.fixture(scope="module")
-def bpe() -> Tokenizer:
-    return tokenization.train("bpe", CORPUS, 320)
-
-
-@pytest.fixture(scope="module")
-def char() -> Tokenizer:
-    return tokenization.train("char", CORPUS, 0)
-
-
-@pytest.fixture(params=list(tokenization.tokenizers))
-def tokenizer(request: pytest.FixtureRequest) -> Iterator[Tokenizer]:
-    yield tokenization.train(request.param, CORPUS, 320)
 
 
 @pytest.fixture(scope="module")
