@@ -135,7 +135,9 @@ class Schedule:
     """What every schedule shares."""
 
     name: Annotated[str, "a function of optim/schedule.py"] = "warmup_cosine"
-    total_steps: Annotated[Count, "length of the schedule; 0 = the steps of the first start"] = 0
+    total_steps: Annotated[
+        Count, "length of the schedule; 0 = the steps of the first start that has any"
+    ] = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ PEAK_FLOPS = {
 }
 
 
-ATTENTION_OUTPUT = ("heads", "head", "embed")  # axes of the projection after attention
+QUERIES = ("embed", "heads", "head")  # axes of the projection that no attention is without
 Device = Any  # jax.Device, which type checkers take for a variable
 
 
@@ -57,12 +57,10 @@ def train_flops_per_token(params: Any, axes: Axes, shape: ModelShape, seq_len: i
     )
     if "head" not in roles:  # tied: the embedding is the head
         multiplied += shape.vocab_size * shape.d_model
-    # H C of all layers together: what their output projections take in.
+    # H C of all layers together: what their queries' projections put out.
     names = jax.tree.leaves(axes, is_leaf=lambda leaf: isinstance(leaf, tuple))
-    mixed = sum(
-        size for size, own in zip(sizes, names, strict=True) if own[-3:] == ATTENTION_OUTPUT
-    )
-    return 6.0 * multiplied + 6.0 * mixed / shape.d_model * seq_len
+    queried = sum(size for size, own in zip(sizes, names, strict=True) if own[-3:] == QUERIES)
+    return 6.0 * multiplied + 6.0 * queried / shape.d_model * seq_len
 
 
 def peak_flops(devices: Sequence[Device]) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -102,17 +102,19 @@ class Evaluator:
 
     def _answer(self, params: Params) -> tuple[dict[str, float], str]:
         """The share of held-out questions answered exactly right, and one of them."""
-        questions, answers, turns = self._held_out.questions, [], Turns.of(self._tokenizer)
-        # One token more than the longest, so that whoever goes on is seen to be wrong.
-        most = 1 + max(len(answer) for _, answer in questions)
-        for first in range(0, len(questions), ANSWERED_AT_ONCE):
-            prompts = [prompt for prompt, _ in questions[first : first + ANSWERED_AT_ONCE]]
+        questions, turns = self._held_out.questions, Turns.of(self._tokenizer)
+        greedy = [Sampling(temperature=0.0)] * ANSWERED_AT_ONCE
+        answers: dict[int, list[int]] = {}
+        for numbers in _side_by_side(questions, self._generator.context_length):
+            prompts = [questions[number][0] for number in numbers]
             prompts += [prompts[0]] * (ANSWERED_AT_ONCE - len(prompts))  # one program for all
-            greedy = [Sampling(temperature=0.0)] * ANSWERED_AT_ONCE
-            answers += self._generator.complete(
+            # One token more than the longest, so that whoever goes on is seen to be wrong.
+            most = 1 + max(len(questions[number][1]) for number in numbers)
+            given = self._generator.complete(
                 params, prompts, greedy, max_tokens=most, stop=turns.end
             )
-        right = sum(answer == given for (_, answer), given in zip(questions, answers, strict=False))
+            answers |= zip(numbers, given, strict=False)
+        right = sum(answers[number] == answer for number, (_, answer) in enumerate(questions))
         sample = (
             self._tokenizer.decode(questions[0][0]) + " → " + self._tokenizer.decode(answers[0])
         )
@@ -139,6 +141,25 @@ class Evaluator:
         prompt = list(self._held_out.prompt)
         stream = self._generator.stream(params, prompt, JUDGED_AT, max_tokens=max_tokens, stop=stop)
         return self._tokenizer.decode([*prompt, *(drawn.token for drawn in stream)])
+
+
+def _side_by_side(
+    questions: Sequence[tuple[list[int], list[int]]], context_length: int
+) -> Iterator[list[int]]:
+    """The numbers of all questions, in batches whose longest prompt and answer fit together.
+
+    Each is taken to fit alone. They come by length of prompt, for neighbours to be alike.
+    """
+    numbers, longest = [], 0  # of answers; the longest prompt is the last
+    for number in sorted(range(len(questions)), key=lambda number: len(questions[number][0])):
+        prompt, answer = map(len, questions[number])
+        full = len(numbers) == ANSWERED_AT_ONCE
+        if numbers and (full or prompt + max(longest, answer) > context_length):
+            yield numbers
+            numbers, longest = [], 0
+        numbers.append(number)
+        longest = max(longest, answer)
+    yield numbers
 
 
 def _measure(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[Params, Batch], Array]:

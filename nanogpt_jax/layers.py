@@ -121,7 +121,11 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped kv heads, rotary positions and normed queries and keys."""
+    """Causal self-attention with grouped kv heads, rotary positions and normed queries and keys.
+
+    `before_rope_gain` gives the norms of queries and keys a learned gain each, shared by the heads
+    (Qwen3).
+    """
 
     n_head: int
     n_kv_head: int
@@ -130,7 +134,7 @@ class Attention(nn.Module):
     init_out: Initializer | None  # None: no output projection, the heads side by side
     bias: bool = False
     rope_base: float = 0.0  # 0: no rotation
-    qk_norm: Literal["off", "after_rope", "before_rope"] = "off"
+    qk_norm: Literal["off", "after_rope", "before_rope", "before_rope_gain"] = "off"
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-6
     qkv_clamp: float = 0.0
@@ -141,10 +145,10 @@ class Attention(nn.Module):
         self, x_BTD: Array, positions_BT: Array, allowed_BTS: Array, context: Context, sites: Sites
     ) -> tuple[Array, tuple[Array, Array] | None]:
         H, K, C, D = self.n_head, self.n_kv_head, self.d_head, x_BTD.shape[-1]
-        q_BHTC = self._project("q", x_BTD, D, H, C)
-        k_BKTC = self._project("k", x_BTD, D, K, C)
+        # What a parameter starts as depends on how many were made before it: keep the order.
+        q_BHTC = self._place("q", self._project("q", x_BTD, D, H, C), positions_BT)
+        k_BKTC = self._place("k", self._project("k", x_BTD, D, K, C), positions_BT)
         v_BKTC = self._project("v", x_BTD, D, K, C)
-        q_BHTC, k_BKTC = self._place(q_BHTC, positions_BT), self._place(k_BKTC, positions_BT)
         cache = None
         if context.cache is not None:
             keys_BKSC, values_BKSC = context.cache
@@ -175,10 +179,13 @@ class Attention(nn.Module):
             y_BNTC = y_BNTC + b_NC.astype(x_BTD.dtype)[:, None]
         return jnp.clip(y_BNTC, -self.qkv_clamp, self.qkv_clamp) if self.qkv_clamp else y_BNTC
 
-    def _place(self, x_BNTC: Array, positions_BT: Array) -> Array:
+    def _place(self, name: str, x_BNTC: Array, positions_BT: Array) -> Array:
         norm = F.rms_norm if self.norm == "rms" else F.layer_norm
-        if self.qk_norm == "before_rope":
+        if self.qk_norm in ("before_rope", "before_rope_gain"):
             x_BNTC = norm(x_BNTC, self.norm_eps)
+        if self.qk_norm == "before_rope_gain":
+            gain_C = param(self, f"gain_{name}", x_BNTC.shape[-1:], ("head",), ones)
+            x_BNTC = x_BNTC * gain_C.astype(x_BNTC.dtype)
         if self.rope_base:
             x_BNTC = F.rotate(x_BNTC, positions_BT, self.rope_base)
         if self.qk_norm == "after_rope":

@@ -65,6 +65,18 @@ def test_attention_costs_the_width_of_its_heads_not_of_the_stream() -> None:
     assert long - short == 6 * 32 * 2 * T
 
 
+def test_attention_without_an_output_projection_is_counted_too() -> None:
+    D, C = 128, 32
+    config = single_head.Config(d_model=D, d_head=C, max_seq_len=T, residual=False)
+    model = models.build("single_head", config, V)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert "w_o" not in shapes["layers"]["attention"]
+    products = 3 * D * C + C * V  # queries, keys, values and the head
+    scores_and_mix = 2 * C * T / 2
+    by_hand = 6 * (products + scores_and_mix)
+    assert costs.train_flops_per_token(shapes, model.axes, config.shape(V), T) == by_hand
+
+
 @pytest.mark.parametrize(
     ("kind", "peak"),
     [

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanogpt_jax import tokenization
+from nanogpt_jax.data.conversations import Turns
 from nanogpt_jax.data.corpus import Corpus, Documents, Parts, Truth
 from nanogpt_jax.data.held_out import HeldOut
 from nanogpt_jax.data.parts import Kept
@@ -24,7 +25,7 @@ from nanogpt_jax.data.store import open_store
 from nanogpt_jax.evaluation import JUDGED_AT, Evaluator, ratio
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.interface import KVCache, LanguageModel, ModelOutput
-from nanogpt_jax.tokenization import Tokenizer
+from nanogpt_jax.tokenization import Options, Tokenizer
 from tests.fakes import compile_events
 
 DOCUMENTS = ["ab", "é", "ba", "aab", "bb"]
@@ -34,14 +35,14 @@ TOKENIZER = tokenization.train("char", ["abé"], 0)
 BOS, V = TOKENIZER.bos_id, TOKENIZER.vocab_size
 
 
-def table_model() -> LanguageModel:
+def table_model(vocab_size: int = V) -> LanguageModel:
     """A bigram table: the parameters are the logits of the next token."""
 
     def apply(
         params: Any, inputs_BT: Any, *, segments_BT: Any = None, cache: KVCache | None = None
     ) -> ModelOutput:
         del segments_BT
-        return ModelOutput(jax.nn.one_hot(inputs_BT, V), cache, {}, {})
+        return ModelOutput(jax.nn.one_hot(inputs_BT, vocab_size), cache, {}, {})
 
     def unembed(params: Any, hidden: Any) -> Any:
         return hidden @ params["logits"]
@@ -50,7 +51,10 @@ def table_model() -> LanguageModel:
         del length
         return KVCache((), (), jnp.zeros(batch, jnp.int32))
 
-    return LanguageModel(lambda _: {}, apply, unembed, {}, empty_cache)
+    def init(_: Any) -> Any:
+        return {"logits": jnp.zeros((vocab_size, vocab_size))}
+
+    return LanguageModel(init, apply, unembed, {}, empty_cache)
 
 
 LOGITS = np.random.default_rng(0).normal(size=(V, V))
@@ -83,6 +87,7 @@ def make_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeEvalu
         batch_size: int = 2,
         rows: int = 100,
         length: int = LENGTH,
+        questions: Sequence[tuple[list[int], list[int]]] = (),
         **more: Any,
     ) -> Evaluator:
         parts = Parts(Documents(["a"]), Documents(documents, nats))
@@ -95,7 +100,9 @@ def make_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeEvalu
             batch_size=batch_size,
             rows=rows,
         )
-        return Evaluator(table_model(), tokenizer, held_out, context_length=12, **more)
+        held_out.questions = list(questions)
+        model = table_model(tokenizer.vocab_size)
+        return Evaluator(model, tokenizer, held_out, context_length=12, **more)
 
     return make
 
@@ -211,6 +218,27 @@ def test_valid_stories_are_the_share_of_samples_that_the_truth_allows(
     error = math.sqrt(share * (1 - share) / samples)
     assert values["val/valid_stories_se"] == pytest.approx(error)
     assert text == stories[0]
+
+
+ALPHABET = "abcdefghijk"
+CHAT = tokenization.train("char", [ALPHABET], 0, Options(special_tokens="chat"))
+
+
+@pytest.mark.parametrize("at_once", [2, 64])
+def test_every_question_is_answered_that_fits_on_its_own(
+    make_evaluator: MakeEvaluator, monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    monkeypatch.setattr("nanogpt_jax.evaluation.ANSWERED_AT_ONCE", at_once)
+    ids, end = CHAT.encode(ALPHABET).tolist(), Turns.of(CHAT).end
+    logits = np.zeros((CHAT.vocab_size, CHAT.vocab_size), np.float32)
+    logits[ids, [*ids[1:], end]] = 1.0  # the alphabet goes on, and ends
+    questions = [(ids[:count], ids[count:]) for count in (1, 10, 2, 9, 5)]
+    questions.insert(2, (ids[:10], [*ids[10:], ids[0]]))
+    assert max(len(p) for p, _ in questions) + max(len(a) for _, a in questions) > 12
+    evaluator = make_evaluator(["ab"], nats=None, tokenizer=CHAT, questions=questions)
+    values, sample = evaluator({"logits": jnp.asarray(logits)})
+    assert values["val/exact_answers"] == 5 / 6
+    assert sample == "a → bcdefghijk"
 
 
 def test_no_samples_asked_for_leave_no_judgement(make_evaluator: MakeEvaluator):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nanogpt_jax import cli, experiment, main, train
+from nanogpt_jax import cli, experiment, main, record, train
 from nanogpt_jax.config import flatten
 from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
 
@@ -331,6 +331,22 @@ def test_a_run_goes_on_with_other_numbers_and_the_schedule_of_its_first_start(wo
     assert flatten(run.record.config)["schedule.total_steps"] == 2
     assert run.hyper["schedule"]["total_steps"] == 2
     assert run.record.overrides[-1] == word
+
+
+@pytest.mark.parametrize("length", [0, 7])
+def test_a_run_of_no_steps_goes_on_as_if_started_with_those_asked_for(length, folder, tmp_path):
+    workdir, asked = tmp_path / "run", f"schedule.total_steps={length}"
+    train.train(planned(folder, "train.steps=0")[0], workdir)
+    assert record.read(workdir).config["schedule"]["total_steps"] == 0
+    plan, overrides = planned(folder, "train.steps=2", asked)
+    resumed = experiment.assemble(plan, workdir, overrides)
+    started = experiment.assemble(plan, tmp_path / "new", overrides)
+    assert resumed.hyper["schedule"]["total_steps"] == (length or 2)
+    assert resumed.record == started.record
+    train.train(plan, workdir, overrides)
+    prolonged, _ = planned(folder, "train.steps=9")
+    kept = experiment.assemble(prolonged, workdir, [])
+    assert kept.hyper["schedule"]["total_steps"] == (length or 2)
 
 
 def test_assembling_writes_nothing(folder, tmp_path):

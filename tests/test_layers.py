@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nanogpt_jax import functional as F
 from nanogpt_jax import layers
 from nanogpt_jax.interface import Edit
 from nanogpt_jax.layers import MLP, Attention, Context, Norm, Sites, run_layers, split_layers
@@ -198,6 +199,27 @@ def test_attention_drops_probabilities_and_shows_them_before():
     np.testing.assert_allclose(seen["attention"].sum(-1), 1.0, atol=1e-6)
     kept, _ = run(None)
     assert not np.allclose(dropped, kept, atol=1e-2)
+
+
+def test_a_gain_of_keys_comes_after_their_norm_and_before_the_rotation():
+    init = layers.normal(1.0)
+    attention = Attention(
+        2, 2, 4, init, init, rope_base=100.0, qk_norm="before_rope_gain", norm="layer"
+    )
+    x, positions = normal(B, T, D), jnp.arange(T)[None].repeat(B, 0)
+    empty = jnp.zeros((B, 2, T, 4))
+    arguments = (x, positions, jnp.ones((1, T, T), bool), Context(cache=(empty, empty)))
+    params = noise(attention, *arguments, Sites((), None))
+    assert set(params) == {"w_q", "w_k", "w_v", "w_o", "gain_q", "gain_k"}
+    run = quick_jit(lambda params: attention.apply(params, *arguments, Sites((), None))[1])
+    keys, values = run({"params": params})
+    made = jnp.einsum("BTD,DNC->BNTC", x, params["w_k"])
+    by_hand = F.rotate(F.layer_norm(made, 1e-6) * params["gain_k"], positions, 100.0)
+    np.testing.assert_allclose(keys, by_hand, rtol=1e-5, atol=1e-5)
+    otherwise = F.rotate(F.layer_norm(made, 1e-6), positions, 100.0) * params["gain_k"]
+    assert np.abs(keys - otherwise).max() > 0.1, "the order matters"
+    made = jnp.einsum("BTD,DNC->BNTC", x, params["w_v"])
+    np.testing.assert_allclose(values, made, rtol=1e-5, atol=1e-5)
 
 
 def test_the_clamp_bounds_queries_keys_and_values():

@@ -83,11 +83,11 @@ def _checked(messages: list[Message]) -> list[Message]:
 def conversations_of(corpus: Corpus | Stream, bad: BadRecords) -> Corpus | Stream:
     """`corpus` without the records that are no conversations, about which `bad` decides."""
 
-    def usable(number: int, text: str, part: str) -> bool:
+    def usable(text: str, record: str) -> bool:
         try:
             read_conversation(text)
         except DataError as error:
-            bad(f"{corpus.identity}, {part}record {number}, {error}", REMEDY)
+            bad(f"{corpus.identity}, {record}, {error}", REMEDY)
             return False
         return True
 
@@ -99,7 +99,7 @@ def conversations_of(corpus: Corpus | Stream, bad: BadRecords) -> Corpus | Strea
 
         def __iter__(self) -> Iterator[str]:
             for number, text in enumerate(self._texts):
-                if usable(number, text, self._part):
+                if usable(text, f"{self._part}record {number}"):
                     yield text
 
     if isinstance(corpus, Corpus):
@@ -113,8 +113,9 @@ def conversations_of(corpus: Corpus | Stream, bad: BadRecords) -> Corpus | Strea
         return dataclasses.replace(corpus, read=read)
 
     def documents(position: Any) -> Iterator[tuple[str, Any]]:
-        for number, (text, after) in enumerate(corpus.documents(position)):
-            if usable(number, text, ""):
+        for text, after in corpus.documents(position):
+            # A number would begin anew at every position from which the stream is read.
+            if usable(text, f"the record before {json.dumps(after)}"):
                 yield text, after
 
     return dataclasses.replace(corpus, documents=documents)
@@ -192,15 +193,22 @@ def learned(batch: Batch, turns: Turns) -> Batch:
 
 
 class Conversations(Rows):
-    """One conversation a row, padded, never cropped."""
+    """One conversation a row, padded, never cropped; `kind` names it where it is refused."""
 
-    def __init__(self, tokens: Tokens, length: int, tokenizer: Tokenizer, chat: Chat):
+    def __init__(
+        self,
+        tokens: Tokens,
+        length: int,
+        tokenizer: Tokenizer,
+        chat: Chat,
+        kind: str = "conversation",
+    ):
         super().__init__(tokens, length, tokenizer.bos_id)
         self._tokenizer = tokenizer
         self._turns = chat.turns(tokenizer)
         lengths = np.diff(tokens.starts)
         for number in np.flatnonzero(lengths > length + 1):
-            refuse_long(chat.bad, f"conversation {number}", int(lengths[number]), length)
+            refuse_long(chat.bad, f"{kind} {number}", int(lengths[number]), length)
         self.usable = np.flatnonzero(lengths <= length + 1)
         self.count = len(self.usable)
 
@@ -221,12 +229,17 @@ class Conversations(Rows):
 
 
 def document_rows(
-    tokens: Tokens, length: int, tokenizer: Tokenizer, chat: Chat | None, framed: bool = True
+    tokens: Tokens,
+    length: int,
+    tokenizer: Tokenizer,
+    chat: Chat | None,
+    framed: bool = True,
+    kind: str = "conversation",
 ) -> Rows:
-    """One document a row, between BOS where `framed`: with `chat`, a conversation."""
+    """One document a row, between BOS where `framed`: with `chat`, a conversation of `kind`."""
     if chat is None:
         return Rows(tokens, length, tokenizer.bos_id, framed)
-    return Conversations(tokens, length, tokenizer, chat)
+    return Conversations(tokens, length, tokenizer, chat, kind)
 
 
 def refuse_long(bad: BadRecords, name: str, tokens: int, length: int) -> None:

@@ -93,7 +93,9 @@ class _HeldOutPart:
         self.length = length if documents else min(length, len(tokens.ids) - 1)
         self.examples: Examples
         if documents:
-            self.examples = document_rows(tokens, self.length, tokenizer, chat, framed)
+            self.examples = document_rows(
+                tokens, self.length, tokenizer, chat, framed, kind="held-out conversation"
+            )
         else:
             inner_bos = None if running else bos_id
             self.examples = Windows(tokens, self.length, self.length, inner_bos)

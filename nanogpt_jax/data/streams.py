@@ -35,8 +35,8 @@ class Place(NamedTuple):
 
 
 def held_out_every(val_fraction: float) -> int:
-    """Of so many documents one is held out; 0: none is."""
-    return round(1 / val_fraction) if val_fraction else 0
+    """Of so many documents one is held out, never all of them; 0: none is."""
+    return max(2, round(1 / val_fraction)) if val_fraction else 0
 
 
 def _is_held_out(document: int, every: int) -> bool:
@@ -45,6 +45,8 @@ def _is_held_out(document: int, every: int) -> bool:
 
 def read(stream: Stream, place: Place, every: int, held_out: bool) -> Iterator[tuple[str, Place]]:
     """The training documents, or those held out, each with the place after it; then the end."""
+    if held_out and not every:
+        return  # rather than look for what is not there until a stream ends
     documents, number = stream.documents(place.source), place.documents
     for text, source in documents:
         number += 1
@@ -156,7 +158,7 @@ class StreamedDocuments(Feed):
         pack: bool = False,
         chat: Chat | None = None,
     ):
-        self._chat = chat
+        self._chat, self._name = chat, stream.identity
         self._turns = chat and chat.turns(tokenizer)
         codec = Rendering(tokenizer) if chat else tokenizer
         self._documents = _Documents(stream, codec, held_out_every(val_fraction))
@@ -180,7 +182,8 @@ class StreamedDocuments(Feed):
         while True:
             ids = next(self._documents)
             if self._chat is not None and len(ids) > self._length + 1:
-                refuse_long(self._chat.bad, "a conversation", len(ids), self._length)
+                name = f"{self._name}, conversation {self._documents.place.documents - 1}"
+                refuse_long(self._chat.bad, name, len(ids), self._length)
                 continue
             # One token more than a row holds: what the last one predicts.
             yield Item(min(len(ids), self._length), hold(ids[: self._length + 1]))

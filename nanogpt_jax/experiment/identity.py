@@ -60,13 +60,17 @@ def describe_run(
 def continue_run(made: Record, plan: Plan, workdir: Path) -> Record:
     """`made`, with the schedule's length of the run that `workdir` holds, if it holds one.
 
+    A run that was started for 0 steps takes the length of the start that first asks for some.
     Raises Mismatch when that run has another model, tokenizer or corpus.
     """
     if not (workdir / record.NAME).exists():
         return made
     held = record.read(workdir)
-    if not plan.schedule.total_steps:  # the length of the first start is kept
-        made.config["schedule"]["total_steps"] = held.config["schedule"]["total_steps"]
+    now, before = made.config["schedule"], held.config["schedule"]
+    if not before["total_steps"]:  # still open: the run was started for 0 steps
+        before["total_steps"] = now["total_steps"]
+    elif not plan.schedule.total_steps:  # the length of the first start is kept
+        now["total_steps"] = before["total_steps"]
     differing = [
         f"{name} (run: {theirs}, asked: {ours})" for name, theirs, ours in _differences(held, made)
     ]

@@ -25,7 +25,6 @@ from nanogpt_jax.layers import (
     drop,
     fan_in_uniform,
     normal,
-    ones,
     param,
     zeros,
 )
@@ -232,23 +231,10 @@ class Block(nn.Module):
         return mlp_of(self.config)(h_BTD)
 
 
-class GainedAttention(Attention):
-    """Attention whose queries and keys are normed with a learned gain as they are made (Qwen3)."""
-
-    def _project(self, name: str, x_BTD: Array, D: int, N: int, C: int) -> Array:
-        y_BNTC = super()._project(name, x_BTD, D, N, C)
-        if name == "v":
-            return y_BNTC
-        gain_C = param(self, f"gain_{name}", (C,), ("head",), ones)
-        normalize = F.rms_norm if self.norm == "rms" else F.layer_norm
-        return normalize(y_BNTC, self.norm_eps) * gain_C.astype(y_BNTC.dtype)
-
-
 def attention_of(c: Config) -> Attention:
     """The attention that the switches describe."""
     init_in, init_out = initializers(c, c.d_model)
-    kind = GainedAttention if c.qk_norm == "before_rope_gain" else Attention
-    return kind(
+    return Attention(
         n_head=c.n_head,
         n_kv_head=c.n_kv_head or c.n_head,
         d_head=c.d_head,
@@ -256,7 +242,7 @@ def attention_of(c: Config) -> Attention:
         init_out=init_out,
         bias=c.bias,
         rope_base=c.rope_base if c.positions == "rope" else 0.0,
-        qk_norm="off" if c.qk_norm == "before_rope_gain" else c.qk_norm,
+        qk_norm=c.qk_norm,
         norm=c.norm,
         norm_eps=c.norm_eps,
         qkv_clamp=c.qkv_clamp,

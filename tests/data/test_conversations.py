@@ -1,7 +1,7 @@
 """Conversations: what is read as one, what is learned of it, and what becomes of the others."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from nanogpt_jax.data.conversations import (
     read_conversation,
 )
 from nanogpt_jax.data.corpus import BadRecords, Corpus, Documents, Parts, Stream
+from nanogpt_jax.data.held_out import HeldOut
 from nanogpt_jax.data.parts import open_parts
 from nanogpt_jax.data.pipeline import train_batches
 from nanogpt_jax.data.store import open_store
+from nanogpt_jax.data.streams import StreamedDocuments
 from nanogpt_jax.errors import DataError, TokenizerError
 from nanogpt_jax.tokenization import Options, Tokenizer
 from nanogpt_jax.tokenization.chat import render
@@ -164,15 +166,10 @@ def test_a_tokenizer_without_the_tokens_of_a_chat_is_refused():
 def test_streamed_conversations_are_learned_like_kept_ones(tokenizer: Tokenizer):
     long = f"User: {'Hi.' * 30} Assistant: Bye."
     texts = ["User: Hi. Assistant: Bye!", OPENAI, long, "no conversation"]
-
-    def documents(position: Any) -> Iterator[tuple[str, Any]]:
-        for number in range(position or 0, len(texts)):
-            yield texts[number], number + 1
-
     chat = Chat("assistant", BadRecords(10))
     kept, streamed = (
         open_parts(corpus, tokenizer, 0.0, held_out_rows=1, length=40, chat=chat)
-        for corpus in (corpus_of(*texts), Stream("talks", "talks", documents))
+        for corpus in (corpus_of(*texts), talks_of(texts))
     )
     fields: dict[str, Any] = dict(form="chat", window="sequential", length=40, batch_size=2)
     one, other = (
@@ -185,3 +182,57 @@ def test_streamed_conversations_are_learned_like_kept_ones(tokenizer: Tokenizer)
     )
     for ours, theirs in zip(one[:3], other[:3], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def talks_of(texts: Sequence[str]) -> Stream:
+    """A stream whose position is how many records were given."""
+
+    def documents(position: Any) -> Iterator[tuple[str, Any]]:
+        for number in range(position or 0, len(texts)):
+            yield texts[number], number + 1
+
+    return Stream("talks", "talks", documents)
+
+
+def test_bad_records_of_a_stream_are_counted_once_wherever_it_is_read_from():
+    bad = BadRecords(limit=10)
+    stream = conversations_of(talks_of(["nonsense", OPENAI, "nonsense", OPENAI]), bad)
+    assert isinstance(stream, Stream)
+    for position in (None, 1, 2):
+        assert {text for text, _ in stream.documents(position)} == {OPENAI}
+    assert bad.skipped == 2
+
+
+def test_long_conversations_of_a_stream_are_counted_once_each(tokenizer: Tokenizer):
+    texts = [OPENAI, "User: Hi. Assistant: Bye.", OPENAI, OPENAI]
+    bad = BadRecords(limit=3)
+    feed = StreamedDocuments(
+        talks_of(texts), tokenizer, 20, val_fraction=0.0, chat=Chat("all", bad)
+    )
+    rows = feed.take(3).inputs_BT  # three times through the stream
+    assert (rows == rows[0]).all()
+    assert bad.skipped == 3
+    strict = Chat("all", BadRecords(limit=2))
+    with pytest.raises(DataError, match=r"talks, conversation 3 has 26 tokens.*after 2 others"):
+        StreamedDocuments(talks_of(texts), tokenizer, 20, val_fraction=0.0, chat=strict).take(2)
+
+
+def test_long_conversations_of_both_parts_are_counted(tokenizer: Tokenizer):
+    short, bad = "User: Hi. Assistant: Bye.", BadRecords(limit=10)
+    chat, corpus = Chat("all", bad), corpus_of(OPENAI, short)
+    parts = open_parts(corpus, tokenizer, 0.1, held_out_rows=1, length=20, chat=chat)
+    HeldOut(parts, tokenizer, documents=True, length=20, batch_size=1, rows=1, chat=chat)
+    assert bad.skipped == 1
+    train_batches(
+        parts,
+        tokenizer,
+        form="chat",
+        window="sequential",
+        length=20,
+        batch_size=1,
+        val_fraction=0.1,
+        seed=0,
+        prefetch=0,
+        chat=chat,
+    )
+    assert bad.skipped == 2, "the first of each part"

@@ -107,6 +107,26 @@ def test_a_stream_without_a_training_document_is_refused():
         next(open_batches(1))
 
 
+def test_without_a_held_out_share_a_stream_is_not_searched_for_it():
+    def documents(position: Any) -> Iterator[tuple[str, Any]]:
+        raise AssertionError("the stream was read")
+
+    stream = Stream("fake", "fake", documents)
+    with pytest.raises(AssertionError, match="was read"):
+        streams.held_out_tokens(stream, NUMBERS, 0.1, documents=1, tokens=0)
+    held = streams.held_out_tokens(stream, NUMBERS, 0.0, documents=1, tokens=0)
+    assert held.documents == 0 and len(held.ids) == 0
+
+
+@pytest.mark.parametrize(
+    ("val_fraction", "every"), [(0.0, 0), (0.1, 10), (0.5, 2), (0.7, 2), (1.0, 2)]
+)
+def test_a_stream_never_holds_out_every_document(val_fraction: float, every: int):
+    assert streams.held_out_every(val_fraction) == every
+    trained = streams.first_texts(numbered(10), val_fraction, 10)
+    assert len(trained) == (10 - 10 // every if every else 10)
+
+
 def test_held_out_rows_of_a_stream_are_its_first_held_out_documents():
     parts = open_parts(numbered(90), NUMBERS, 0.1, held_out_rows=3, length=8)
     held = HeldOut(parts, NUMBERS, documents=True, length=8, batch_size=2, rows=3)

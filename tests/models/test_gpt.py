@@ -53,7 +53,7 @@ VALUES: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "positions": ({}, ("rope", "learned", "none")),
     "activation": ({}, ("relu2", "gelu", "gelu_tanh", "relu", "swiglu")),
     # Of RMSNorm the order would not matter: a rotation keeps the length.
-    "qk_norm": ({"norm": "layer"}, ("off", "after_rope", "before_rope")),
+    "qk_norm": ({"norm": "layer"}, ("off", "after_rope", "before_rope", "before_rope_gain")),
 }
 # Switches that leave the logits of given parameters alone, and the test of each.
 ELSEWHERE = {
