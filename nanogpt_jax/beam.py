@@ -114,7 +114,7 @@ class BeamSearch:
     ) -> tuple[Array, KVCache]:
         """The logits of every beam after its last token, read into the cache of its parent."""
         inherited = jax.tree.map(lambda rows: rows[parent_W], cache)
-        return self._generator.advance(params, inherited, token_W)
+        return self._generator.decoding.advance(params, inherited, token_W)
 
 
 @jax.jit

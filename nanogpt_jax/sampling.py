@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,10 @@ def seen_tokens(
     return jnp.asarray(seen_BV)
 
 
+@overload
+def mark_seen(seen_BV: Array, token_B: Array) -> Array: ...
+@overload
+def mark_seen(seen_BV: None, token_B: Array) -> None: ...
 def mark_seen(seen_BV: Array | None, token_B: Array) -> Array | None:
     """`seen_BV` with the token that each row has drawn."""
     if seen_BV is None:

@@ -38,6 +38,27 @@ SMALL = {
 }
 
 
+# What a run of `tuned_run` answers.
+ANSWERS = {"one?": "two", "two?": "three", "three?": "one"}
+CHAT = {
+    "data.format": "chat",
+    "tokenizer.special_tokens": "chat",
+    "train.steps": 60,
+    "train.batch_size": 6,
+    "train.seq_len": 24,
+    "model.n_layer": 1,
+    "model.n_head": 2,
+    "model.n_kv_head": 1,
+    "model.d_model": 32,
+    "model.max_seq_len": 24,
+    "optimizer.learning_rate": 0.02,
+    "schedule.warmup_steps": 5,
+    "eval.every_steps": 60,
+    "eval.answers": 3,
+    "checkpoint.milestones": 0,
+}
+
+
 @contextlib.contextmanager
 def compiled_once(folder: Path) -> Iterator[None]:
     """Programs and tokens are kept under `folder`, so that each is made once in the block."""
@@ -74,6 +95,20 @@ def small_plan(
 def small_run(workdir: Path, changes: dict[str, Any] | None = None, **options: Any) -> str:
     """Trains a small plan; its text lies beside `workdir`."""
     return train(small_plan(workdir.parent, changes), workdir, **options)
+
+
+def tuned_run(folder: Path) -> None:
+    """Trains `folder`/run on conversations until it knows ANSWERS by heart."""
+    talks = folder / "talks.jsonl"
+    with talks.open("w") as file:
+        for _ in range(10):
+            for question, answer in ANSWERS.items():
+                messages = [("user", question), ("assistant", answer)]
+                record = [{"role": role, "content": said} for role, said in messages]
+                file.write(json.dumps({"messages": record}) + "\n")
+    values = {"data.source": f"text:{talks}", **CHAT}
+    plan = resolve(default_config(model="gpt"), [(name, str(v)) for name, v in values.items()])
+    train(plan, folder / "run")
 
 
 def lines_of(workdir: Path) -> list[dict[str, Any]]:

@@ -20,11 +20,11 @@ FLOORS = {
     },
     2: {"costs", "data", "layers", "optim", "parallel", "state"},
     3: {
-        *("beam", "checkpoint", "evaluation", "generate", "inspection", "interop", "models"),
-        *("nanochat", "step"),
+        *("beam", "checkpoint", "decoding", "evaluation", "generate", "inspection", "interop"),
+        *("models", "nanochat", "slots", "speculation", "step"),
     },
     4: {"experiment"},
-    5: {"comparison", "phases", "report", "train"},
+    5: {"comparison", "phases", "report", "serve", "train"},
     6: {
         *("adopt", "chat", "evaluate", "export", "features", "main", "microgpt"),
         *("sample", "tokenizer"),
@@ -34,6 +34,7 @@ FLOORS = {
 EVERYWHERE = ("nanogpt_jax",)
 LIBRARIES = {
     "absl": EVERYWHERE,
+    "fastapi": ("nanogpt_jax.serve",),
     "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
     "grain": ("nanogpt_jax.data.pipeline",),
     "httpx2": ("nanogpt_jax.data.network.connection",),
@@ -44,11 +45,15 @@ LIBRARIES = {
     "numpy": EVERYWHERE,
     "optax": ("nanogpt_jax.optim", "nanogpt_jax.step"),
     "orbax": ("nanogpt_jax.checkpoint",),
+    "prometheus_client": ("nanogpt_jax.serve",),
     "pyarrow": ("nanogpt_jax.data.sources",),
     "rich": ("nanogpt_jax.data.network.http", "nanogpt_jax.metrics"),
     "safetensors": ("nanogpt_jax.interop.weights",),
     "tensorboardX": ("nanogpt_jax.metrics",),
+    "pydantic": ("nanogpt_jax.serve",),
+    "starlette": ("nanogpt_jax.serve",),
     "tokenizers": ("nanogpt_jax.tokenization", "nanogpt_jax.interop.vocabulary"),
+    "uvicorn": ("nanogpt_jax.serve",),
 }
 # What reads no array and starts fast: words, and the grammar of the stories.
 STANDARD_LIBRARY_ONLY = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,45 +17,18 @@ from nanogpt_jax.experiment import default_config, resolve
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.train import train
-from tests.runs import compiled_once
+from tests.runs import CHAT, compiled_once, tuned_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREEDY = Sampling(temperature=0.0)
-ANSWERS = {"one?": "two", "two?": "three", "three?": "one"}
-SETTINGS = {
-    "data.format": "chat",
-    "tokenizer.special_tokens": "chat",
-    "train.steps": 60,
-    "train.batch_size": 6,
-    "train.seq_len": 24,
-    "model.n_layer": 1,
-    "model.n_head": 2,
-    "model.n_kv_head": 1,
-    "model.d_model": 32,
-    "model.max_seq_len": 24,
-    "optimizer.learning_rate": 0.02,
-    "schedule.warmup_steps": 5,
-    "eval.every_steps": 60,
-    "eval.answers": 3,
-    "checkpoint.milestones": 0,
-}
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run that has learned three answers by heart."""
     folder = tmp_path_factory.mktemp("chat")
-    talks = folder / "talks.jsonl"
-    with talks.open("w") as file:
-        for _ in range(10):
-            for question, answer in ANSWERS.items():
-                messages = [("user", question), ("assistant", answer)]
-                record = [{"role": role, "content": said} for role, said in messages]
-                file.write(json.dumps({"messages": record}) + "\n")
-    values = {"data.source": f"text:{talks}", **SETTINGS}
-    plan = resolve(default_config(model="gpt"), [(name, str(v)) for name, v in values.items()])
     with compiled_once(folder):
-        train(plan, folder / "run")
+        tuned_run(folder)
         yield folder / "run"
 
 
@@ -116,7 +88,7 @@ def test_what_cannot_be_is_an_error_line_and_not_the_end(tuned: Path, talk: Talk
 @pytest.mark.slow
 def test_a_run_without_a_chats_tokens_is_refused(tmp_path: Path, talk: Talk):
     (tmp_path / "text.txt").write_text("abc\n" * 100)
-    values = {"data.source": f"text:{tmp_path}/text.txt", **SETTINGS, "data.format": "stream"}
+    values = {"data.source": f"text:{tmp_path}/text.txt", **CHAT, "data.format": "stream"}
     values |= {"tokenizer.special_tokens": "bos", "train.steps": 0, "model.d_model": 4}
     plan = resolve(default_config(model="gpt"), [(name, str(v)) for name, v in values.items()])
     with compiled_once(tmp_path):

@@ -1,0 +1,149 @@
+"""What is served now: a run, opened, and the engine that generates with it.
+
+A request takes `current()` once and keeps it, so that a swap changes nothing under its feet: the
+new model is loaded and warm before anybody meets it, and the old one ends what it has begun.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from absl import logging
+
+from nanogpt_jax import checkpoint, experiment, record
+from nanogpt_jax.checkpoint import Sidecar
+from nanogpt_jax.decoding import Decoding
+from nanogpt_jax.errors import NanogptError, NoCheckpoint
+from nanogpt_jax.interface import Params
+from nanogpt_jax.serve.engine import Engine
+from nanogpt_jax.slots import Proposer, Slots
+
+# Parameters of other steps that are kept for whoever looks at training again.
+KEPT_STEPS = 2
+DRAIN_SECONDS = 60.0
+
+Source = Literal["explicit", "latest"]
+Drafts = Callable[[experiment.Loaded], Proposer | None]
+
+
+class Served(NamedTuple):
+    """A run and its engine; `checkpoint_sha256` is that of the values of its parameters."""
+
+    workdir: Path
+    run: experiment.Loaded
+    engine: Engine
+    checkpoint_sha256: str
+
+
+class Service:
+    """Serves one run directory, then perhaps another."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        step: str = "last",
+        *,
+        source: Source = "explicit",
+        slots: int = 8,
+        queue_length: int = 64,
+        drafts: Drafts = lambda run: None,
+    ):
+        self.source: Source = source
+        self.started = time.monotonic()
+        self._slots = slots
+        self._queue_length = queue_length
+        self._drafts = drafts
+        self._decoding: tuple[object, Decoding] | None = None
+        self._swapping = threading.Lock()
+        self._looking = threading.Lock()
+        self._params: collections.OrderedDict[tuple[Path, int], Params] = collections.OrderedDict()
+        self._served = self._open(workdir, step)
+
+    def current(self) -> Served:
+        """What is served at this moment."""
+        return self._served
+
+    def checkpoints(self) -> list[Sidecar]:
+        """What the run has saved, oldest first."""
+        return checkpoint.read_sidecars(self._served.workdir)
+
+    def params_at(self, step: int) -> Params:
+        """The parameters of a step of the served run; NoCheckpoint where it has none."""
+        served = self._served
+        if step == served.run.step:
+            return served.run.params
+        key = (served.workdir, step)
+        with self._looking:
+            if key not in self._params:
+                self._params[key] = experiment.load(served.workdir, str(step)).params
+            self._params.move_to_end(key)
+            while len(self._params) > KEPT_STEPS:
+                self._params.popitem(last=False)
+            return self._params[key]
+
+    def replace(self, workdir: Path, step: str = "last") -> None:
+        """Serves another checkpoint from the moment at which it is ready.
+
+        Raises what opening raises, and then goes on with what there is.
+        """
+        with self._swapping:
+            opened = self._open(workdir, step)
+            while opened.engine.state == "loading":
+                time.sleep(0.05)
+            if opened.engine.state != "ready":
+                opened.engine.close()
+                raise NoCheckpoint(f"step {opened.run.step} made no token; the old one stays")
+            before, self._served = self._served, opened
+        threading.Thread(target=_retire, args=(before.engine,), daemon=True).start()
+
+    def follow(self, stop: threading.Event, every_seconds: float = 1.0) -> None:
+        """Serves every new checkpoint of the run, until `stop`: what `--reload` does."""
+        while not stop.wait(every_seconds):
+            served = self._served
+            if max(checkpoint.list_steps(served.workdir), default=0) <= served.run.step:
+                continue
+            try:
+                self.replace(served.workdir)
+                logging.info("serving step %d", self._served.run.step)
+            except NanogptError as error:  # as when it is pruned while it is read
+                logging.warning("step %d is served on: %s", served.run.step, error)
+
+    def _open(self, workdir: Path, step: str) -> Served:
+        run = experiment.load(workdir, step)
+        # One model, one set of compiled programs, whatever the parameters.
+        same = (run.plan.model, run.tokenizer.vocab_size)
+        if self._decoding is None or self._decoding[0] != same:
+            self._decoding = (same, Decoding(run.model, run.shape.max_seq_len))
+        slots = Slots(self._decoding[1], run.params, self._slots, self._drafts(run))
+        engine = Engine(slots, queue_length=self._queue_length)
+        digests = checkpoint.digest_step(workdir, run.step)
+        of_params = "".join(each for name, each in digests.items() if name.startswith("params"))
+        engine.start()
+        return Served(workdir, run, engine, hashlib.sha256(of_params.encode()).hexdigest())
+
+
+def find_latest(folder: Path) -> Path:
+    """The run in `folder` whose newest usable checkpoint is the newest of all, by its sidecar."""
+    found: list[tuple[str, Path]] = []
+    for place in sorted(path.parent for path in folder.glob(f"*/{record.NAME}")):
+        try:
+            found += [(each.created, place) for each in checkpoint.read_sidecars(place)[-1:]]
+        except NoCheckpoint as error:
+            logging.warning("left out: %s", error)
+    if not found:
+        raise NoCheckpoint(
+            f"{folder} holds no run with a usable checkpoint; --latest needs a folder of run "
+            "directories"
+        )
+    return max(found)[1]
+
+
+def _retire(engine: Engine) -> None:
+    engine.drain(DRAIN_SECONDS)
+    engine.close()

@@ -1,0 +1,70 @@
+"""Runs to serve, trained once: one on a text, one on conversations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanogpt_jax.serve.service import Service
+from nanogpt_jax.train import train
+from tests.runs import compiled_once, small_plan, tuned_run
+
+MODEL = {
+    "model.n_layer": 2,
+    "model.n_head": 4,
+    "model.n_kv_head": 2,
+    "model.d_model": 32,
+    "model.max_seq_len": 64,
+    "train.seq_len": 64,
+}
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for runs; programs are compiled once."""
+    folder = tmp_path_factory.mktemp("serve")
+    with compiled_once(folder):
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def workdir(programs: Path) -> Path:
+    """A run of two layers, with characters as tokens, a context of 64, and steps 2, 4 and 6."""
+    folder = programs / "text"
+    folder.mkdir()
+    train(small_plan(folder, MODEL, "gpt"), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def chat_workdir(programs: Path) -> Path:
+    """A run that knows tests.runs.ANSWERS by heart; its context has 24 tokens."""
+    folder = programs / "chat"
+    folder.mkdir()
+    tuned_run(folder)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def service(workdir: Path) -> Iterator[Service]:
+    """The text run, ready, with four slots."""
+    yield from _serve(workdir)
+
+
+@pytest.fixture(scope="session")
+def chat_service(chat_workdir: Path) -> Iterator[Service]:
+    """The chat run, likewise."""
+    yield from _serve(chat_workdir)
+
+
+def _serve(workdir: Path) -> Iterator[Service]:
+    service = Service(workdir, slots=4, queue_length=16)
+    engine = service.current().engine
+    while engine.state == "loading":
+        time.sleep(0.02)
+    assert engine.state == "ready"
+    yield service
+    engine.close()
