@@ -20,6 +20,7 @@ from nanogpt_jax.errors import ConfigError, NanogptError
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.registry import fields_of, positive, unknown
 from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.slots import Proposer
 from nanogpt_jax.stops import write
 from nanogpt_jax.tokenization.chat import Message, render
 from nanogpt_jax.tokenization.special import end_of
@@ -30,11 +31,19 @@ COMMANDS = ("/reset", "/quit", *(f"/{name}" for name in fields_of(Sampling)))
 class Chat:
     """A conversation with a run: what was said, and how it answers."""
 
-    def __init__(self, run: experiment.Loaded, system: str, max_tokens: int, sampling: Sampling):
+    def __init__(
+        self,
+        run: experiment.Loaded,
+        system: str,
+        max_tokens: int,
+        sampling: Sampling,
+        proposer: Proposer | None = None,
+    ):
         self._run = run
         self._start = [Message("system", system)] if system else []
         self._max_tokens = max_tokens
         self._sampling = sampling
+        self._proposer = proposer
         self._generator = Generator(run.model, run.shape.max_seq_len)
         self._params = self._generator.prepare(run.params)
         self._stop = self._ends()
@@ -58,12 +67,14 @@ class Chat:
     def answer(self, text: str) -> Iterator[str]:
         """The answer to `text` as it is written; both are remembered.
 
-        When they no longer fit into the context, the oldest turns are forgotten. Raises
+        When they no longer fit into the context beside an answer, at most half of it, the oldest
+        turns are forgotten. Raises
         TokenizerError when a character has no token, and then remembers nothing.
         """
         tokenizer = self._run.tokenizer
         said = [*self.messages, Message("user", text)]
-        room = max(self._run.shape.max_seq_len - self._max_tokens, 1)
+        context = self._run.shape.max_seq_len
+        room = context - min(self._max_tokens, context // 2)
         prompt = render(tokenizer, said, reply=True).ids.tolist()
         while len(prompt) > room and len(said) > len(self._start) + 1:
             del said[len(self._start) : len(self._start) + 2]
@@ -82,7 +93,12 @@ class Chat:
     def _write(self, prompt: list[int], max_tokens: int) -> Iterator[str]:
         """What follows `prompt`, piece by piece."""
         stream = self._generator.stream(
-            self._params, prompt, self._sampling, max_tokens=max_tokens, stop=self._stop
+            self._params,
+            prompt,
+            self._sampling,
+            max_tokens=max_tokens,
+            stop=self._stop,
+            proposer=self._proposer,
         )
         yield from write((drawn.token for drawn in stream), self._run.tokenizer.decoder())
 
@@ -104,14 +120,16 @@ class PlainChat(Chat):
         return self._run.tokenizer.stop_ids
 
 
-def open_chat(run: experiment.Loaded, system: str, max_tokens: int, sampling: Sampling) -> Chat:
+def open_chat(
+    run: experiment.Loaded, system: str, max_tokens: int, sampling: Sampling, draft: str = ""
+) -> Chat:
     """A chat in the form that the run has learned: texts without BOS are plain dialogues."""
     form = Chat if run.plan.data.bos else PlainChat
     if system and form is PlainChat:
         raise ConfigError(
             f"--system={system!r}: plain dialogues have a user and an assistant; leave it out"
         )
-    return form(run, system, max_tokens, sampling)
+    return form(run, system, max_tokens, sampling, experiment.open_drafts(draft, run))
 
 
 def main(
@@ -120,11 +138,12 @@ def main(
     step: cli.Step = "last",
     system: Annotated[str, "what the assistant is told beforehand"] = "",
     max_tokens: Annotated[int, "tokens of an answer at most", positive] = 200,
+    draft: cli.Draft = "",
     sampling: Sampling,
 ) -> None:
     """Reads a line, streams the answer, and again."""
     cli.quiet()
-    chat = open_chat(experiment.load(workdir, step), system, max_tokens, sampling)
+    chat = open_chat(experiment.load(workdir, step), system, max_tokens, sampling, draft)
     for line in _lines():
         try:
             if line.lower() in ("exit", "/quit"):

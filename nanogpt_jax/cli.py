@@ -37,6 +37,7 @@ Commands = Command | Mapping[str, Command]
 Overrides = list[tuple[str, str]]  # (address, text) of every --config.ADDRESS=TEXT
 Workdir = Annotated[Path, "run directory"]
 Step = Annotated[str, "checkpoint: a number, last or best"]
+Draft = Annotated[str, "guesses tokens ahead, the text is the same: lookup, or a smaller run"]
 
 FLAG = re.compile(r"-+[^\W\d]")  # and -1 is a value
 JAX_FLAGS = "jax's own flags work too, such as --jax_platforms=cpu and --jax_num_cpu_devices=8"

@@ -50,7 +50,7 @@ CHAT = {
     "model.n_head": 2,
     "model.n_kv_head": 1,
     "model.d_model": 32,
-    "model.max_seq_len": 24,
+    "model.max_seq_len": 32,
     "optimizer.learning_rate": 0.02,
     "schedule.warmup_steps": 5,
     "eval.every_steps": 60,

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from nanogpt_jax import cli, experiment
-from nanogpt_jax.chat import Chat, main
+from nanogpt_jax.chat import Chat, main, open_chat
 from nanogpt_jax.errors import ConfigError, TokenizerError
 from nanogpt_jax.experiment import default_config, resolve
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.train import train
-from tests.runs import CHAT, compiled_once, tuned_run
+from tests.runs import ANSWERS, CHAT, compiled_once, tuned_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREEDY = Sampling(temperature=0.0)
@@ -115,6 +115,20 @@ def test_the_oldest_turns_are_forgotten_when_the_context_is_full(tuned: Path):
     said = [message.content for message in chat.messages]
     assert said[0] == "two", "the system's message is kept"
     assert said[-2] == "three?" and "one?" not in said
+
+
+def test_an_answer_that_could_fill_the_context_leaves_half_of_it_to_what_was_said(tuned: Path):
+    chat = Chat(experiment.load(tuned), "", 200, GREEDY)
+    list(chat.answer("one?"))
+    list(chat.answer("o"))
+    assert [message.content for message in chat.messages][::2] == ["one?", "o"]
+
+
+def test_drafts_change_no_answer(tuned: Path):
+    plain = open_chat(experiment.load(tuned), "", 6, GREEDY)
+    drafted = open_chat(experiment.load(tuned), "", 6, GREEDY, draft=str(tuned))
+    for question in ANSWERS:
+        assert list(drafted.answer(question)) == list(plain.answer(question))
 
 
 def test_settings_change_while_talking(tuned: Path):

@@ -109,6 +109,23 @@ def test_no_tokens_are_no_text_but_the_prompt(workdir):
     assert sampled(workdir, "--prompt=The", "--max_tokens=0") == "The\n"
 
 
+@pytest.mark.parametrize("draft", ["lookup", "itself"])
+def test_drafts_change_nothing_but_the_speed(draft, trained, workdir):
+    flags = (workdir, "--prompt=The ", "--max_tokens=300", "--seed=4")
+    draft = str(trained[0]) if draft == "itself" else draft
+    assert sampled(*flags, f"--draft={draft}") == sampled(*flags)
+
+
+def test_beams_find_a_longer_text_where_length_is_rewarded(workdir):
+    flags = (workdir, "--prompt=The ", "--max_tokens=8", "--beams=6")
+    likeliest, long = sampled(*flags), sampled(*flags, "--length_penalty=5")
+    assert likeliest.startswith("The ") and len(long) > len(likeliest)
+    with pytest.raises(ConfigError, match="--beams"):
+        sampled(*flags, "--beams=2", "--temperature=0.5")
+    with pytest.raises(ConfigError, match="context of 256"):
+        sampled(workdir, f"--prompt={'The ' * 100}", "--beams=2")
+
+
 @pytest.mark.slow
 def test_evaluation_prints_each_mean_with_its_standard_error(workdir):
     code, out, err = run("evaluate", workdir, "--batches=2")

@@ -6,7 +6,13 @@ a file; `assemble` builds what training needs; `load` reads what sampling and ev
 
 from nanogpt_jax.experiment.assembly import Run, assemble
 from nanogpt_jax.experiment.files import load_config, load_phases, load_variants
-from nanogpt_jax.experiment.opening import Loaded, load, open_evaluator, prompt_tokens
+from nanogpt_jax.experiment.opening import (
+    Loaded,
+    load,
+    open_drafts,
+    open_evaluator,
+    prompt_tokens,
+)
 from nanogpt_jax.experiment.plan import SCHEMA, Plan, default_config, resolve
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "load_config",
     "load_phases",
     "load_variants",
+    "open_drafts",
     "open_evaluator",
     "prompt_tokens",
     "resolve",

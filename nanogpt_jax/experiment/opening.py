@@ -22,6 +22,8 @@ from nanogpt_jax.experiment.assembly import (
 )
 from nanogpt_jax.experiment.plan import SCHEMA, Plan, resolve
 from nanogpt_jax.interface import LanguageModel, ModelShape, Params
+from nanogpt_jax.slots import Proposer
+from nanogpt_jax.speculation import DraftModel, PromptLookup
 from nanogpt_jax.tokenization import Tokenizer
 
 
@@ -76,6 +78,32 @@ def load(workdir: Path | str, step: str = "last") -> Loaded:
     )
     params = checkpoint.load_params(workdir, chosen, abstract)
     return Loaded(plan, held, chosen, tokenizer, model, params, held.shape)
+
+
+def open_drafts(drafts: str, run: Loaded) -> Proposer | None:
+    """The proposer that `--draft` means: `lookup`, the directory of a smaller run, or none.
+
+    Raises Mismatch where that run has another vocabulary or a shorter context.
+    """
+    if not drafts:
+        return None
+    if drafts == "lookup":
+        return PromptLookup()
+    smaller = load(drafts)
+    wanted, found = run.shape.max_seq_len, smaller.shape.max_seq_len
+    if smaller.tokenizer.sha256 != run.tokenizer.sha256:
+        raise Mismatch(
+            f"--draft={drafts} has the tokenizer {smaller.tokenizer.sha256[:12]}; that of the run, "
+            f"{run.tokenizer.sha256[:12]}, is required: train it with tokenizer.source"
+        )
+    if found < wanted:
+        raise Mismatch(
+            f"--draft={drafts} has model.max_seq_len={found}; at least that of the run, {wanted}, "
+            "is required"
+        )
+    if smaller.model.empty_cache is None:
+        raise Mismatch(f"--draft={drafts} keeps no cache; a model that does is required")
+    return DraftModel(smaller.model, smaller.params, wanted)
 
 
 def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:

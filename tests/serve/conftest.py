@@ -41,7 +41,7 @@ def workdir(programs: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def chat_workdir(programs: Path) -> Path:
-    """A run that knows tests.runs.ANSWERS by heart; its context has 24 tokens."""
+    """A run that knows tests.runs.ANSWERS by heart; its context has 32 tokens."""
     folder = programs / "chat"
     folder.mkdir()
     tuned_run(folder)
