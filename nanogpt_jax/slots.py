@@ -123,6 +123,8 @@ class Slots:
         self._proposer = proposer
         self._running: list[Running | None] = [None] * count
         self._state = decoding.empty(count, proposer.empty(count) if proposer else None)
+        # Of a row that will never stand in the cache again.
+        self._no_draft = proposer.empty(1) if proposer else None
         self.drafted = 0
         self.accepted = 0
 
@@ -236,12 +238,11 @@ class Slots:
         logits_1V, cache = self._decoding.read(self._params, [running.tokens])
         seen_1V = np.zeros((1, self._decoding.vocab_size), bool)
         seen_1V[0, running.tokens] = True
-        start = Start(
-            rows([request.sampling]),
-            np.array([running.index], np.int32),
-            seen_1V,
-            proposer.read(running.tokens) if proposer else None,
-        )
+        draft = self._no_draft
+        if proposer and len(running.tokens) < self._decoding.context_length:
+            draft = proposer.read(running.tokens)
+        index_1 = np.array([running.index], np.int32)
+        start = Start(rows([request.sampling]), index_1, seen_1V, draft)
         draws, self._state = self._decoding.begin(
             self._state, slot, logits_1V, cache, start, listing=request.alternatives > 0
         )
