@@ -11,20 +11,19 @@ No HTTP, no text and no clock but for the telling of a stall.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from nanogpt_jax.errors import NanogptError
-from nanogpt_jax.slots import Drawn, Progress, Request, Slots, Suspended
+from nanogpt_jax.serve.turns import Finish, Listener, Ticket, Turns, to_suspend
+from nanogpt_jax.slots import Progress, Request, Slots
 
-Finish = Literal["stop", "length", "abort", "cancelled", "error"]
 State = Literal["loading", "ready", "draining", "stalled", "dead"]
 
-# A new client's share of the mean that Retry-After is made of.
+# The share of the newest request in the mean that Retry-After is made of.
 SMOOTHING = 0.1
 
 
@@ -38,30 +37,6 @@ class QueueFull(NanogptError):
 
 class NotServing(NanogptError):
     """The engine is loading, draining or dead."""
-
-
-class Listener(Protocol):
-    """Who hears what a request draws: in the engine's thread, so without waiting for anything."""
-
-    def draw(self, drawn: Drawn) -> bool:
-        """Whether more is wanted; if not, the request ends with `stop`."""
-        ...
-
-    def finish(self, reason: Finish) -> None:
-        """The end, told once. `abort`: the engine had to stop; `error`: it failed."""
-        ...
-
-
-@dataclasses.dataclass(eq=False)
-class Ticket:
-    """A request that was taken in."""
-
-    request: Request
-    listener: Listener
-    client: str
-    submitted: float
-    suspended: Suspended | None = None
-    cancelled: bool = False
 
 
 class Stats(NamedTuple):
@@ -90,14 +65,11 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._slots = slots
-        self._queue_length = queue_length
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._changed = threading.Condition()
         # All below is read and written under `_changed`, but for `_slots`, which is the thread's.
-        self._waiting: collections.OrderedDict[str, collections.deque[Ticket]] = (
-            collections.OrderedDict()
-        )
+        self._waiting = Turns(queue_length)
         self._active: dict[int, Ticket] = {}
         self._beginning: Ticket | None = None
         self._warm = self._draining = self._closing = self._dead = False
@@ -130,7 +102,7 @@ class Engine:
             active = len(self._active) + (self._beginning is not None)
             return Stats(
                 active,
-                self._queued(),
+                len(self._waiting),
                 self._slots.count - active,
                 self._tokens,
                 self._finished,
@@ -150,10 +122,9 @@ class Engine:
             raise NotServing(f"the engine is {state}; try again later")
         ticket = Ticket(request, listener, client, self._clock())
         with self._changed:
-            own = len(self._waiting.get(client, ()))
-            if self._queued() >= self._queue_length or own >= max(self._queue_length // 2, 1):
+            if self._waiting.is_full(client):
                 raise QueueFull(self._retry_after())
-            self._waiting.setdefault(client, collections.deque()).append(ticket)
+            self._waiting.add(ticket)
             self._changed.notify_all()
         return ticket
 
@@ -212,17 +183,18 @@ class Engine:
     def _begin_one(self) -> None:
         """Begins the request that is next in turn, if it can have a slot."""
         with self._changed:
-            ticket = self._next()
+            held = collections.Counter(ticket.client for ticket in self._active.values())
+            ticket = self._waiting.next(held)
             if ticket is None:
                 return
-            evicted = None if self._slots.free else self._to_suspend(ticket.client)
-            if not self._slots.free and evicted is None:
-                return
-            self._waiting[ticket.client].popleft()
-            if evicted is not None:
-                victim = self._active.pop(evicted)
-                victim.suspended = self._slots.suspend(evicted)
-                self._waiting.setdefault(victim.client, collections.deque()).appendleft(victim)
+            if not self._slots.free:
+                slot = to_suspend(self._active, ticket.client)
+                if slot is None:
+                    return
+                other = self._active.pop(slot)
+                other.suspended = self._slots.suspend(slot)
+                self._waiting.put_back(other)
+            self._waiting.remove(ticket)
             self._beginning = ticket
         if ticket.suspended is not None:
             slot, progress = self._slots.resume(ticket.suspended), Progress([], None)
@@ -266,10 +238,9 @@ class Engine:
     def _drop_cancelled(self) -> None:
         with self._changed:
             gone = [slot for slot, ticket in self._active.items() if ticket.cancelled]
-            left = [ticket for queue in self._waiting.values() for ticket in queue]
-            left = [ticket for ticket in left if ticket.cancelled]
+            left = [ticket for ticket in self._waiting if ticket.cancelled]
             for ticket in left:
-                self._waiting[ticket.client].remove(ticket)
+                self._waiting.remove(ticket)
             self._cancelled += len(left)
         for ticket in left:
             ticket.listener.finish("cancelled")
@@ -298,50 +269,22 @@ class Engine:
     def _end_all(self, reason: Finish) -> None:
         """Lets everybody go, from whatever thread."""
         with self._changed:
-            left = [*self._active.values()]
-            left += [ticket for queue in self._waiting.values() for ticket in queue]
+            left = [*self._active.values(), *self._waiting]
             if self._beginning is not None:
                 left.append(self._beginning)
             for ticket in left:
                 ticket.cancelled = True
             self._active.clear()
-            self._waiting.clear()
+            for ticket in [*self._waiting]:
+                self._waiting.remove(ticket)
             self._beginning = None
             self._changed.notify_all()
         for ticket in left:
             ticket.listener.finish(reason)
 
-    def _next(self) -> Ticket | None:
-        """Whose turn it is: of the clients that wait, the one with the fewest slots.
-
-        Of equals the one that has waited longest.
-        """
-        for client in [client for client, queue in self._waiting.items() if not queue]:
-            del self._waiting[client]
-        held = self._held()
-        waiting = (queue[0] for queue in self._waiting.values())
-        return min(waiting, key=lambda each: (held[each.client], each.submitted), default=None)
-
-    def _to_suspend(self, client: str) -> int | None:
-        """The slot that `client`, which has none, may have: the newest of who holds most."""
-        held = self._held()
-        greedy, most = max(held.items(), key=lambda each: each[1])
-        if held[client] or most < 2:
-            return None
-        return max(
-            (slot for slot, ticket in self._active.items() if ticket.client == greedy),
-            key=lambda slot: self._active[slot].submitted,
-        )
-
-    def _held(self) -> collections.Counter[str]:
-        return collections.Counter(ticket.client for ticket in self._active.values())
-
-    def _queued(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
     def _idle(self) -> bool:
-        return not self._active and not self._queued() and self._beginning is None
+        return not self._active and not len(self._waiting) and self._beginning is None
 
     def _retry_after(self) -> int:
-        waiting = self._queued() + len(self._active)
+        waiting = len(self._waiting) + len(self._active)
         return max(1, math.ceil(waiting * self._request_seconds / max(self._slots.count, 1)))
