@@ -12,6 +12,8 @@ import os
 import platform
 import re
 import subprocess
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from nanogpt_jax.interface import ModelShape
 
 NAME = "run.json"
 VERSION = 1
+LONGEST_BYTES = 1 << 20
 # ADDRESS=, KIND: or nothing, then the folder of an absolute path; hf://... is no path. A mixture
 # has several, each after its share.
 FOLDER = r"(?s)^((?:[\w.]+=)?(?:mix:)?(?:[\d.]+\*)?(?:\w+:)?)/(?!/)(?:.*/)?(?=[^/])"
@@ -66,16 +69,39 @@ def read(directory: Path) -> Record:
     """The record of a run directory; NoCheckpoint where there is none, or not of this version."""
     path = directory / NAME
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            values = json.loads(file.read(LONGEST_BYTES))
+        if not isinstance(values, dict):
+            raise ValueError("a JSON object is required")
         if values.get("version") != VERSION:
-            raise ValueError(f"version {values.get('version')!r} found, {VERSION} is required")
-        return Record(**values)
+            raise ValueError(f"version {values.get('version')!r:.80} found, {VERSION} is required")
+        return _parse(values)
     except FileNotFoundError as error:
         raise NoCheckpoint(
             f"{directory} is no run directory: it has no {NAME}; name one with --workdir, or train"
         ) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except RecursionError as error:
+        raise NoCheckpoint(f"{path} is damaged: it is nested too deeply") from error
+    except (ValueError, OSError) as error:
         raise NoCheckpoint(f"{path} is damaged: {error}") from error
+
+
+def _parse(values: Mapping[str, Any]) -> Record:
+    """The record that `values` are, or ValueError saying what is wrong with them."""
+    _require(values, typing.get_type_hints(Record))
+    _require(values["model"], typing.get_type_hints(ModelShape))
+    _require(values["tokenizer"], {"kind": str, "sha256": str, "vocab_size": int})
+    _require(values["corpus"], {"source": str, "fingerprint": str, "running": bool})
+    return Record(**values)
+
+
+def _require(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    for name in sorted(values.keys() ^ kinds.keys()):
+        raise ValueError(f"{name} is {'missing' if name in kinds else 'not known'}")
+    for name, kind in kinds.items():
+        plain = kind if isinstance(kind, types.UnionType) else typing.get_origin(kind) or kind
+        if not isinstance(values[name], plain):
+            raise ValueError(f"{name} is {values[name]!r:.80}")
 
 
 def without_folders(value: Any) -> Any:

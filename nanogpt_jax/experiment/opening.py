@@ -9,7 +9,7 @@ import jax
 from absl import logging
 
 from nanogpt_jax import checkpoint, config, record, tokenization
-from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint
+from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint, TokenizerError
 from nanogpt_jax.evaluation import Evaluator
 from nanogpt_jax.experiment.assembly import (
     bad_records,
@@ -63,13 +63,22 @@ def load(workdir: Path | str, step: str = "last") -> Loaded:
             f"{workdir / record.NAME} does not fit this version of the code: "
             f"{'; '.join(error.problems)}"
         ) from error
-    tokenizer = tokenization.load(workdir / "tokenizer.json")
+    try:
+        tokenizer = tokenization.load(workdir / tokenization.NAME)
+    except TokenizerError as error:
+        raise NoCheckpoint(f"the tokenizer of this run cannot be used: {error}") from error
     if tokenizer.sha256 != held.tokenizer["sha256"]:
         raise Mismatch(
             f"{workdir}/tokenizer.json is not the tokenizer of this run: "
             f"{tokenizer.sha256[:12]} found, {held.tokenizer['sha256'][:12]} recorded"
         )
     chosen = checkpoint.choose(workdir, step)
+    found = checkpoint.read_sidecar(workdir, chosen).model
+    if found != (wanted := plan.model.shape(tokenizer.vocab_size)):
+        raise Mismatch(
+            f"checkpoint {chosen} of {workdir} is of {found}, {wanted} is required; it belongs to "
+            "another run"
+        )
     model = build_model(plan, tokenizer.vocab_size)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

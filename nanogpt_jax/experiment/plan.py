@@ -87,6 +87,10 @@ class Plan:
         return self.schedule.total_steps or self.steps
 
 
+# No axis of a model is longer: what is beyond is a misprint, or a trap in a run from a stranger.
+MOST_SIZE = 2**24
+
+
 def resolve(settings: Settings, assignments: Iterable[tuple[str, str]] = ()) -> Plan:
     """The frozen values of a config with `(address, text)` assignments on top of it.
 
@@ -129,6 +133,10 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
 
     train, spread = settings.get("train"), settings.get("parallel")
     if sound("model"):
+        for name, value in SCHEMA.split(settings, "model")[1].items():
+            if isinstance(value, int) and value > MOST_SIZE:
+                yield f"model.{name}={value} is more than any machine holds; at most {MOST_SIZE}"
+                return
         yield from _model(settings).problems()
     if sound("model", "train"):
         longest = _model(settings).shape(1).max_seq_len

@@ -160,6 +160,7 @@ class Tokenizer(Protocol):
 
 
 NAME = "tokenizer.json"
+LONGEST_CHARACTERS = 1 << 27
 tokenizers: Registry[type[Tokenizer]] = Registry("tokenizer", __name__)
 
 
@@ -204,12 +205,15 @@ def load(path: Path, special_tokens: SpecialTokens = "bos") -> Tokenizer:
         )
     path = path / NAME if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(LONGEST_CHARACTERS))
     except OSError as error:
         raise TokenizerError(
             f"{path} cannot be read ({error.strerror}); `python -m nanogpt_jax.tokenizer train` "
             "writes a tokenizer"
         ) from error
+    except RecursionError as error:
+        raise TokenizerError(f"{path} is not a tokenizer file: nested too deeply") from error
     except ValueError as error:  # not UTF-8, or not JSON
         raise TokenizerError(f"{path} is not a tokenizer file: {error}") from error
     if not isinstance(content, dict):

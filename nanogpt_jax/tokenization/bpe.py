@@ -8,7 +8,7 @@ the special token.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from nanogpt_jax.tokenization import (
     require_utf8,
     tokenizers,
 )
+from nanogpt_jax.tokenization.effort import too_dear
 from nanogpt_jax.tokenization.patterns import regex_of
 from nanogpt_jax.tokenization.special import BOS, special_names
 
@@ -92,6 +93,11 @@ class BpeTokenizer(Tokenizer):
 
     @classmethod
     def parse(cls, content: dict[str, Any], names: Sequence[str] = (BOS,)) -> Self:
+        for pattern in expressions_in(content):
+            if reason := too_dear(pattern):
+                raise TokenizerError(
+                    f"its expression {pattern[:80]!r} could take for ever on some texts: {reason}"
+                )
         try:
             library = Library.from_str(json.dumps(content))
         except Exception as error:  # the library has no exception of its own
@@ -120,6 +126,18 @@ class BpeTokenizer(Tokenizer):
         texts = [require_utf8(text) for text in texts]
         encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+def expressions_in(content: object) -> Iterator[str]:
+    """Every regular expression in a file of the library, wherever it stands."""
+    if isinstance(content, Mapping):
+        if isinstance(pattern := content.get("Regex"), str):
+            yield pattern
+        content = [*content.values()]
+    if isinstance(content, list):
+        for each in content:
+            if isinstance(each, (Mapping, list)):
+                yield from expressions_in(each)
 
 
 def cut_at(pattern: str) -> pre_tokenizers.PreTokenizer:

@@ -11,6 +11,7 @@ import re
 
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.registry import Rule, unknown
+from nanogpt_jax.tokenization.effort import too_dear
 
 DEFAULT = "compact"
 
@@ -61,6 +62,11 @@ def regex_of(pattern: str) -> str:
         Regex(pattern)
     except Exception as error:  # the library has no exception of its own
         raise ConfigError(f"tokenizer.pattern={pattern!r}: {error}") from error
+    if reason := too_dear(pattern):
+        raise ConfigError(
+            f"tokenizer.pattern={pattern!r} could take for ever on some texts: {reason}; repeat "
+            "single characters or classes, at most two of them without end"
+        )
     return pattern
 
 

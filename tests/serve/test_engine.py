@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -301,10 +302,9 @@ def test_a_new_checkpoint_is_served_without_a_gap_and_compiles_nothing(service: 
 
 
 def test_parameters_of_other_steps_are_at_hand(service: Service):
-    import jax
-
-    last = jax.tree.leaves(service.params_at(service.current().run.step))
-    first = jax.tree.leaves(service.params_at(2))
+    served = service.current()
+    last = jax.tree.leaves(service.params_at(served, served.run.step))
+    first = jax.tree.leaves(service.params_at(served, 2))
     assert any(not np.array_equal(a, b) for a, b in zip(first, last, strict=True))
-    assert service.params_at(2) is service.params_at(2)
+    assert service.params_at(served, 2) is service.params_at(served, 2)
     assert [one.step for one in service.checkpoints()] == [2, 4, 6]
