@@ -7,6 +7,7 @@ new model is loaded and warm before anybody meets it, and the old one ends what 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import threading
 import time
@@ -20,7 +21,7 @@ from nanogpt_jax import checkpoint, experiment, record
 from nanogpt_jax.checkpoint import Sidecar
 from nanogpt_jax.decoding import Decoding
 from nanogpt_jax.errors import NanogptError, NoCheckpoint
-from nanogpt_jax.interface import Params
+from nanogpt_jax.interface import LanguageModel, Params
 from nanogpt_jax.serve.engine import Engine
 from nanogpt_jax.slots import Proposer, Slots
 
@@ -41,6 +42,14 @@ class Served(NamedTuple):
     checkpoint_sha256: str
 
 
+class _Programs(NamedTuple):
+    """What is compiled: `of` tells two models apart."""
+
+    of: object
+    model: LanguageModel
+    decoding: Decoding
+
+
 class Service:
     """Serves one run directory, then perhaps another."""
 
@@ -59,7 +68,7 @@ class Service:
         self._slots = slots
         self._queue_length = queue_length
         self._drafts = drafts
-        self._decoding: tuple[object, Decoding] | None = None
+        self._programs: _Programs | None = None
         self._swapping = threading.Lock()
         self._looking = threading.Lock()
         self._params: collections.OrderedDict[tuple[Path, int], Params] = collections.OrderedDict()
@@ -73,9 +82,8 @@ class Service:
         """What the run has saved, oldest first."""
         return checkpoint.read_sidecars(self._served.workdir)
 
-    def params_at(self, step: int) -> Params:
-        """The parameters of a step of the served run; NoCheckpoint where it has none."""
-        served = self._served
+    def params_at(self, served: Served, step: int) -> Params:
+        """The parameters of another step of a run; NoCheckpoint where it has none."""
         if step == served.run.step:
             return served.run.params
         key = (served.workdir, step)
@@ -117,10 +125,12 @@ class Service:
     def _open(self, workdir: Path, step: str) -> Served:
         run = experiment.load(workdir, step)
         # One model, one set of compiled programs, whatever the parameters.
-        same = (run.plan.model, run.tokenizer.vocab_size)
-        if self._decoding is None or self._decoding[0] != same:
-            self._decoding = (same, Decoding(run.model, run.shape.max_seq_len))
-        slots = Slots(self._decoding[1], run.params, self._slots, self._drafts(run))
+        same = (run.plan.model, run.plan.train.compute_dtype, run.tokenizer.vocab_size)
+        if self._programs is None or self._programs.of != same:
+            decoding = Decoding(run.model, run.shape.max_seq_len)
+            self._programs = _Programs(same, run.model, decoding)
+        run = dataclasses.replace(run, model=self._programs.model)
+        slots = Slots(self._programs.decoding, run.params, self._slots, self._drafts(run))
         engine = Engine(slots, queue_length=self._queue_length)
         digests = checkpoint.digest_step(workdir, run.step)
         of_params = "".join(each for name, each in digests.items() if name.startswith("params"))

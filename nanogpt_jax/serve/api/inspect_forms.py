@@ -1,0 +1,145 @@
+"""What /api/inspect/* is asked and answers: fields, bounds, and which inspection each form means.
+
+Requests are closed: a field that is not here is refused, and so is a value of another type. How
+texts become tokens, and what is too much, is decided in inspect.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nanogpt_jax.serve import inspections
+from nanogpt_jax.serve.inspections import MOST_ALTERNATIVES
+from nanogpt_jax.serve.payload import MEDIA_TYPES
+from nanogpt_jax.serve.plans import Plan, Prompt
+
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+Places = Annotated[
+    list[Index] | None,
+    Field(min_length=1, max_length=1024, description="counted from 0; null: all of them"),
+]
+Alternatives = Annotated[
+    int, Field(ge=0, le=MOST_ALTERNATIVES, description="likeliest tokens at each position")
+]
+
+
+class Question(BaseModel):
+    """What every inspection is told."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    step: Annotated[
+        int | None, Field(ge=0, lt=2**53, description="a checkpoint of the run; null: as served")
+    ] = None
+    precision: Annotated[
+        Literal["float32", "float16"], Field(description="of the numbers in the answer")
+    ] = "float32"
+
+    def texts(self) -> list[str]:
+        """The texts that become the prompts of `plan`."""
+        raise NotImplementedError
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """The inspection that is meant; raises Unanswerable."""
+        raise NotImplementedError
+
+
+class About(Question):
+    """A question about one prompt."""
+
+    prompt: str
+
+    def texts(self) -> list[str]:
+        """The prompt."""
+        return [self.prompt]
+
+
+class TokensQuestion(About):
+    """Loss in nats and rank of every token, and the likeliest ones at every position."""
+
+    alternatives: Alternatives = 5
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What the model expects."""
+        return inspections.plan_tokens(*prompts, alternatives=self.alternatives)
+
+
+class LensQuestion(About):
+    """The same at depths of the residual stream: 0 before the first layer, the last the model's."""
+
+    depths: Places = None
+    alternatives: Alternatives = 5
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What the model would say earlier."""
+        return inspections.plan_lens(*prompts, depths=self.depths, alternatives=self.alternatives)
+
+
+class HeadsQuestion(About):
+    """One prompt, and the layers and heads to show."""
+
+    layers: Places = None
+    heads: Places = None
+
+
+class AttentionQuestion(HeadsQuestion):
+    """Where every head looks from every token; of a mixture of experts also which ones answer."""
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What is attended to."""
+        return inspections.plan_attention(*prompts, layers=self.layers, heads=self.heads)
+
+
+class AblateQuestion(HeadsQuestion):
+    """Losses of the tokens without each head, and without each MLP."""
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What every part is for."""
+        return inspections.plan_ablation(*prompts, layers=self.layers, heads=self.heads)
+
+
+class PatchQuestion(Question):
+    """Two prompts of one length in tokens: states of `clean` go into the run of `corrupted`."""
+
+    clean: str
+    corrupted: str
+    site: Literal["residual", "head_out", "mlp_out"] = "residual"
+    answer: Annotated[
+        Index | None, Field(description="a token; null: what `clean` makes likeliest")
+    ] = None
+
+    def texts(self) -> list[str]:
+        """Both prompts."""
+        return [self.clean, self.corrupted]
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What carries the answer."""
+        return inspections.plan_patching(*prompts, site=self.site, answer=self.answer)
+
+
+class Problem(BaseModel):
+    """Why there is no answer: a tag for programs, a sentence for people, perhaps numbers."""
+
+    error: str
+    message: str
+
+
+_FIELDS = {"type": "object", "required": ["fields"], "properties": {"fields": {"type": "object"}}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Arrays: as nested lists, or as bytes laid out as in serve/payload.py",
+        "content": {
+            MEDIA_TYPES["json"]: {"schema": _FIELDS},
+            MEDIA_TYPES["binary"]: {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    400: {"model": Problem, "description": "This model has no answer for this prompt or choice"},
+    404: {"model": Problem, "description": "No such checkpoint"},
+    406: {"model": Problem, "description": "Neither JSON nor bytes are accepted"},
+    413: {"model": Problem, "description": "Too large an answer, or too long an inspection"},
+    422: {"model": Problem, "description": "A field is missing, not known or of another type"},
+    429: {"model": Problem, "description": "Too many inspections of one client"},
+    503: {"model": Problem, "description": "Others are waiting already"},
+}
