@@ -28,6 +28,8 @@ from nanogpt_jax.slots import Proposer, Slots
 # Parameters of other steps that are kept for whoever looks at training again.
 KEPT_STEPS = 2
 DRAIN_SECONDS = 60.0
+# Who has seen the old engine may still ask it: tokenizing lies between.
+GRACE_SECONDS = 2.0
 
 Source = Literal["explicit", "latest"]
 Drafts = Callable[[experiment.Loaded], Proposer | None]
@@ -155,5 +157,6 @@ def find_latest(folder: Path) -> Path:
 
 
 def _retire(engine: Engine) -> None:
+    time.sleep(GRACE_SECONDS)
     engine.drain(DRAIN_SECONDS)
     engine.close()

@@ -22,7 +22,6 @@ from nanogpt_jax.experiment import Loaded
 from nanogpt_jax.registry import fields_of
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.serve.api import Refusal
-from nanogpt_jax.serve.api.openai_prompts import prompt_ids
 from nanogpt_jax.serve.api.reference_forms import (
     CheckpointHealth,
     Generated,
@@ -36,6 +35,7 @@ from nanogpt_jax.serve.api.reference_forms import (
 from nanogpt_jax.serve.completions import Completions, while_connected
 from nanogpt_jax.serve.heads import Heads
 from nanogpt_jax.serve.limits import Caps
+from nanogpt_jax.serve.prompts import prompt_ids
 from nanogpt_jax.serve.service import Served, Service
 
 # A server that drains is soon replaced.
@@ -182,7 +182,12 @@ async def _continue(
         # Running text has no end to draw.
         stop=frozenset() if run.record.corpus["running"] else run.tokenizer.stop_ids,
     )
-    with Completions(served.engine, run.tokenizer, client=request.state.client) as completions:
+    with Completions(
+        served.engine,
+        run.tokenizer,
+        client=request.state.client,
+        timed=request.app.state.metrics.time_tokens,
+    ) as completions:
         completions.submit(wanted)
         [piece] = await completions.join()
     if piece.finish not in ("stop", "length"):

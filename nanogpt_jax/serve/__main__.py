@@ -1,0 +1,122 @@
+"""Serve a run over HTTP: OpenAI's API, the reference server's, and a look inside the model.
+
+    python -m nanogpt_jax.serve --workdir=RUN [--step=N|last|best] [--reload] [--draft=RUN|lookup]
+    python -m nanogpt_jax.serve --workdir=FOLDER --latest
+
+API keys are in the environment, NANOGPT_JAX_API_KEYS=KEY[,KEY...]; every cap below may be there
+too, as NANOGPT_JAX_MAX_TOKENS=256. docs/serving.md has the routes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Annotated, NoReturn
+
+from nanogpt_jax import cli, experiment
+from nanogpt_jax.errors import ConfigError, ExitCode, MissingExtra
+from nanogpt_jax.registry import non_negative
+from nanogpt_jax.serve import journal
+from nanogpt_jax.serve.limits import Caps, flags_from
+from nanogpt_jax.serve.policy import KEYS_VARIABLE, for_host
+
+
+def main(
+    *,
+    workdir: cli.Workdir,
+    step: cli.Step = "last",
+    latest: Annotated[bool, "serve the run in workdir whose checkpoint is the newest"] = False,
+    reload: Annotated[bool, "serve every new checkpoint of the run, as training saves it"] = False,
+    draft: Annotated[str, "guess tokens ahead: a run directory, or lookup in the text"] = "",
+    host: Annotated[str, "address to listen at; others than this machine's need API keys"] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, "port to listen at; 0 = a free one", non_negative] = 8787,
+    allowed_hosts: Annotated[str, "names that requests may be for, besides host; A,B"] = "",
+    cors_origin: Annotated[str, "origins of pages that may read answers; https://A,..."] = "",
+    trusted_proxies: Annotated[int, "proxies that write X-Forwarded-For", non_negative] = 0,
+    caps: Caps,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then lets generations under way end."""
+    if reload and step != "last":
+        raise ConfigError(f"--reload follows the newest checkpoint: leave out --step={step}")
+    policy = for_host(
+        host,
+        keys=os.environ.get(KEYS_VARIABLE, ""),
+        allowed_hosts=_split(allowed_hosts),
+        cors_origins=_split(cors_origin),
+        max_prompt_bytes=caps.max_prompt_bytes,
+        trusted_proxies=trusted_proxies,
+        receive_seconds=caps.receive_seconds,
+    )
+    try:
+        from nanogpt_jax.serve import app, lifecycle
+        from nanogpt_jax.serve.connection import Patience
+        from nanogpt_jax.serve.service import Service, find_latest
+        from nanogpt_jax.serve.training import TrainingRuns
+    except ModuleNotFoundError as error:
+        raise MissingExtra("the server", "serve") from error
+
+    with lifecycle.bind(host, port) as listener:
+        journal.install()
+        for number in lifecycle.SIGNALS:  # until the server listens there is nothing to drain
+            signal.signal(number, lambda number, frame: _leave())
+        service = Service(
+            find_latest(workdir) if latest else workdir,
+            step,
+            source="latest" if latest else "explicit",
+            slots=caps.slots,
+            queue_length=caps.queue_length,
+            drafts=lambda run: experiment.open_drafts(draft, run),
+        )
+        training = TrainingRuns(service)
+        ending = threading.Event()
+        if reload:
+            threading.Thread(
+                target=service.follow, args=(ending,), name="reload", daemon=True
+            ).start()
+
+        def drain() -> None:
+            ending.set()
+            stopping = threading.Thread(target=training.close, args=(caps.drain_seconds,))
+            stopping.start()
+            service.current().engine.drain(caps.drain_seconds)
+            stopping.join()
+
+        def announce() -> None:
+            run = service.current()
+            address = lifecycle.address_of(listener)
+            print(
+                f"serving {run.workdir.name} step {run.run.step} on {address} (docs at /docs)",
+                flush=True,
+            )
+
+        server = lifecycle.Server(
+            app.build_app(service, caps, training, policy=policy),
+            Patience(receive_seconds=caps.receive_seconds, write_seconds=caps.write_seconds),
+            drain=drain,
+            is_ready=lambda: service.current().engine.state == "ready",
+            announce=announce,
+        )
+        server.run([listener])
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """Ends the process, whatever its threads do.
+
+    One that compiles cannot be told to stop, and would find no interpreter when it is done.
+    """
+    sys.stdout.flush()
+    os._exit(ExitCode.DONE)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    sys.argv[1:1] = flags_from(os.environ)
+    cli.run(main, __doc__)

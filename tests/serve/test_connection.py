@@ -1,0 +1,120 @@
+"""Slow clients are cut, others are not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nanogpt_jax.serve.asgi import SECURITY_HEADERS
+from nanogpt_jax.serve.connection import Patience, most_connections
+from tests.serve.live import connect, read_all, serving
+
+PATIENCE = Patience(receive_seconds=0.4, write_seconds=0.4, most_connections=20)
+REQUEST = b"GET /x HTTP/1.1\r\nhost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving(patience=PATIENCE) as port:
+        yield port
+
+
+def seconds_until_closed(connection: socket.socket, *, trickle: bytes) -> float:
+    """How long the server keeps a connection over which a byte comes now and then."""
+    started = time.monotonic()
+    connection.settimeout(0.05)
+    for byte in trickle:
+        try:
+            if not connection.recv(100):
+                break
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            break
+        try:
+            connection.sendall(bytes([byte]))
+        except ConnectionError:
+            break
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", REQUEST, REQUEST + b"\r\n" + REQUEST],
+    ids=["nothing", "half", "the second request"],
+)
+def test_headers_that_trickle_are_cut_whatever_comes(port: int, begun: bytes):
+    with connect(port, begun) as connection:
+        assert 0.3 < seconds_until_closed(connection, trickle=b"x-header: value " * 10) < 1.5
+
+
+def test_a_request_in_two_pieces_and_another_after_it_are_answered(port: int):
+    with connect(port, REQUEST) as connection:
+        time.sleep(0.1)
+        connection.sendall(b"\r\n" + REQUEST + b"connection: close\r\n\r\n")
+        answered = read_all(connection)
+    assert answered.count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_stream_that_is_read_may_take_longer_than_any_deadline(port: int):
+    with connect(
+        port, b"GET /stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    ) as connection:
+        started = time.monotonic()
+        answered = read_all(connection)
+    assert time.monotonic() - started > PATIENCE.write_seconds
+    assert answered.endswith(b"end\r\n0\r\n\r\n")
+
+
+def test_a_client_that_does_not_read_is_cut(port: int):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with connection:
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        time.sleep(0.8)
+        connection.settimeout(10)
+        assert len(read_all(connection)) < 16 << 20  # what the kernels held, of 32 MiB
+
+
+def test_a_client_that_reads_gets_everything(port: int):
+    with connect(
+        port, b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    ) as connection:
+        assert len(read_all(connection)) > 32 << 20
+
+
+def test_one_connection_too_many_is_told_so_and_the_others_stay(port: int):
+    held = [connect(port) for _ in range(PATIENCE.most_connections)]
+    with connect(port) as surplus:
+        refused = read_all(surplus)
+    assert refused.startswith(b"HTTP/1.1 503 ") and b"retry-after" in refused
+    held[0].sendall(REQUEST + b"connection: close\r\n\r\n")
+    assert read_all(held[0]).startswith(b"HTTP/1.1 200 ")
+    for each in held:
+        each.close()
+
+
+def test_what_is_no_http_is_told_so_with_the_headers_of_every_answer(port: int):
+    for sent in (b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", REQUEST + b"x\r\n\r\n"):
+        told = read_all(connect(port, sent))
+        head, _, body = told.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert all(name + b": " + value in head for name, value in SECURITY_HEADERS)
+        assert body == b'{"error": "bad_request"}'
+
+
+def test_a_body_in_broken_chunks_is_no_http(port: int):
+    chunked = REQUEST + b"transfer-encoding: chunked\r\n\r\nzz\r\n"
+    assert read_all(connect(port, chunked)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(("files", "connections"), [(256, 128), (1 << 20, 1000), (-1, 1000)])
+def test_half_of_the_files_a_process_may_open_are_left_for_others(
+    files: int, connections: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
+    assert Patience().most_connections == most_connections() == connections
