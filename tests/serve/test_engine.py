@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import queue
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +23,7 @@ from nanogpt_jax.slots import Drawn, Request
 from tests.fakes import compile_events
 
 WAIT = 60.0
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Ear:
@@ -123,6 +127,20 @@ def test_neighbours_change_nothing(engine: Engine):
             assert [each.token for each in one.alternatives] == [
                 each.token for each in other.alternatives
             ]
+
+
+@pytest.mark.slow
+def test_on_one_core_neighbours_do_not_change_the_last_bit(workdir: Path):
+    """With more, XLA divides a sum among as many threads as are free."""
+    ended = subprocess.run(
+        ["taskset", "-c", "0", sys.executable, "-m", "tests.serve.alone_and_amid", str(workdir)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    drawn, different = map(int, ended.stdout.split())
+    assert drawn > 200 and different == 0
 
 
 def test_nothing_is_compiled_after_the_start(engine: Engine):
