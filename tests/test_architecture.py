@@ -53,6 +53,8 @@ LIBRARIES = {
     "pydantic": ("nanogpt_jax.serve",),
     "starlette": ("nanogpt_jax.serve",),
     "tokenizers": ("nanogpt_jax.tokenization", "nanogpt_jax.interop.vocabulary"),
+    "torch": ("nanogpt_jax.bench.peers",),
+    "transformers": ("nanogpt_jax.bench.peers",),
     "uvicorn": ("nanogpt_jax.serve",),
 }
 # What reads no array and starts fast: words, and the grammar of the stories.

@@ -2,6 +2,8 @@
 
 python -m nanogpt_jax.bench decode --workdir=DIR [--step=N|last|best] [--draft=lookup|DIR]
     [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench serve --workdir=DIR [--step=N|last|best] [--peer=transformers]
+    [--seconds=20] [--json=FILE]
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import dataclasses
 import json as json_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from absl import logging
 
 from nanogpt_jax import cli, experiment
 from nanogpt_jax.bench import decode as decoding
-from nanogpt_jax.registry import positive
+from nanogpt_jax.bench import serve as serving
+from nanogpt_jax.bench.figures import Limits, render, render_fairness
+from nanogpt_jax.registry import non_negative, positive
 from nanogpt_jax.runtime import describe_devices
 from nanogpt_jax.speculation import PromptLookup
 from nanogpt_jax.tokenization.writing import write_whole
@@ -44,11 +48,48 @@ def decode(
         write_whole(Path(json), json_.dumps(found, indent=1))
 
 
+def serve(
+    *,
+    workdir: cli.Workdir,
+    step: cli.Step = "last",
+    peer: Annotated[Literal["", "transformers"], "what else generates, behind our server"] = "",
+    peer_threads: Annotated[int, "of its arithmetic; 0 = as many as it likes", non_negative] = 1,
+    seconds: Annotated[float, "of each load on each server", positive] = 20.0,
+    max_tokens: Annotated[int, "tokens of an answer", positive] = 64,
+    slots: Annotated[int, "generations at once, of each server", positive] = 8,
+    queue_length: Annotated[int, "generations that wait, of each server", positive] = 64,
+    ttft_seconds: Annotated[float, "goodput: most to the first token", positive] = 1.0,
+    tpot_seconds: Annotated[float, "goodput: most per token after it", positive] = 0.1,
+    json: Annotated[str, "file for all figures"] = "",
+) -> None:
+    """The server under load: alone, at capacity, and at 0.5, 1, 2 and 8 times that."""
+    limits = Limits(ttft_seconds, tpot_seconds)
+    plan = serving.Plan(
+        workdir=workdir,
+        step=step,
+        peer=peer,
+        peer_threads=peer_threads,
+        seconds=seconds,
+        max_tokens=max_tokens,
+        slots=slots,
+        queue_length=queue_length,
+        limits=limits,
+    )
+    rows, shares = serving.measure(plan, logging.info)
+    print(render(rows, limits))
+    print(render_fairness(shares))
+    if json:
+        found = serving.describe(plan)
+        found |= {"rows": [dataclasses.asdict(row) for row in rows]}
+        found |= {"fairness": [dataclasses.asdict(share) for share in shares]}
+        write_whole(Path(json), json_.dumps(found, indent=1))
+
+
 def _plain(found: decoding.Speculation | None) -> dict[str, int] | None:
     return None if found is None else dataclasses.asdict(found)
 
 
-COMMANDS = {"decode": decode}
+COMMANDS = {"decode": decode, "serve": serve}
 
 if __name__ == "__main__":
     cli.run(COMMANDS, __doc__)

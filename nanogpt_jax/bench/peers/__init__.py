@@ -1,0 +1,1 @@
+"""Other systems behind our own server, so that only what generates differs."""
