@@ -44,6 +44,9 @@ class Sampling:
     seed: Annotated[int, "same seed, same text", non_negative, below_2_32] = 0
 
 
+SETTINGS = tuple(field.name for field in dataclasses.fields(Sampling))
+
+
 class Rows(NamedTuple):
     """The settings of B requests as arrays."""
 

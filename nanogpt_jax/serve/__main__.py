@@ -13,14 +13,24 @@ import os
 import signal
 import sys
 import threading
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+from absl import logging
 
 from nanogpt_jax import cli, experiment
 from nanogpt_jax.errors import ConfigError, ExitCode, MissingExtra
 from nanogpt_jax.registry import non_negative
+from nanogpt_jax.runtime import describe_devices
 from nanogpt_jax.serve import journal
 from nanogpt_jax.serve.limits import Caps, flags_from
 from nanogpt_jax.serve.policy import KEYS_VARIABLE, for_host
+from nanogpt_jax.serve.service import Service, find_latest
+
+if TYPE_CHECKING:
+    from nanogpt_jax.serve.training import TrainingRuns
+
+SWITCH_SECONDS = 1e-4
 
 
 def main(
@@ -30,6 +40,7 @@ def main(
     latest: Annotated[bool, "serve the run in workdir whose checkpoint is the newest"] = False,
     reload: Annotated[bool, "serve every new checkpoint of the run, as training saves it"] = False,
     draft: Annotated[str, "guess tokens ahead: a run directory, or lookup in the text"] = "",
+    source: Annotated[str, "data.source to train on, should the corpus lie elsewhere now"] = "",
     host: Annotated[str, "address to listen at; others than this machine's need API keys"] = (
         "127.0.0.1"
     ),
@@ -54,63 +65,73 @@ def main(
     try:
         from nanogpt_jax.serve import app, lifecycle
         from nanogpt_jax.serve.connection import Patience
-        from nanogpt_jax.serve.service import Service, find_latest
         from nanogpt_jax.serve.training import TrainingRuns
     except ModuleNotFoundError as error:
         raise MissingExtra("the server", "serve") from error
 
     with lifecycle.bind(host, port) as listener:
-        journal.install()
         for number in lifecycle.SIGNALS:  # until the server listens there is nothing to drain
-            signal.signal(number, lambda number, frame: _leave())
-        service = Service(
-            find_latest(workdir) if latest else workdir,
-            step,
-            source="latest" if latest else "explicit",
-            slots=caps.slots,
-            queue_length=caps.queue_length,
-            drafts=lambda run: experiment.open_drafts(draft, run),
-        )
-        training = TrainingRuns(service)
-        ending = threading.Event()
+            signal.signal(number, lambda number, frame: _leave(ExitCode.DONE))
+        journal.install()
+        # The engine gives way to the event loop, and the loop to the engine, within a tenth of a
+        # millisecond: with Python's five, refusals under overload took seconds.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        logging.info("%s", describe_devices())
+        service = _open(workdir, step, latest, draft, caps)
+        training = TrainingRuns(service, source=source)
         if reload:
-            threading.Thread(
-                target=service.follow, args=(ending,), name="reload", daemon=True
-            ).start()
-
-        def drain() -> None:
-            ending.set()
-            stopping = threading.Thread(target=training.close, args=(caps.drain_seconds,))
-            stopping.start()
-            service.current().engine.drain(caps.drain_seconds)
-            stopping.join()
-
-        def announce() -> None:
-            run = service.current()
-            address = lifecycle.address_of(listener)
-            print(
-                f"serving {run.workdir.name} step {run.run.step} on {address} (docs at /docs)",
-                flush=True,
-            )
-
+            threading.Thread(target=service.follow, name="reload", daemon=True).start()
+        application = app.build_app(service, caps, training, policy=policy)
+        patience = Patience(
+            receive_seconds=caps.receive_seconds,
+            write_seconds=caps.write_seconds,
+            busy_seconds=lambda: service.current().engine.busy_seconds(),
+            observe=application.state.metrics.count_request,
+        )
         server = lifecycle.Server(
-            app.build_app(service, caps, training, policy=policy),
-            Patience(receive_seconds=caps.receive_seconds, write_seconds=caps.write_seconds),
-            drain=drain,
+            application,
+            patience,
+            drain=lambda: _drain(service, training, caps.drain_seconds),
             is_ready=lambda: service.current().engine.state == "ready",
-            announce=announce,
+            is_dead=lambda: service.current().engine.state == "dead",
+            announce=lambda: _announce(service, lifecycle.address_of(listener)),
         )
         server.run([listener])
-    _leave()
+    _leave(ExitCode.FAILED if server.failed else ExitCode.DONE)
 
 
-def _leave() -> NoReturn:
+def _open(workdir: Path, step: str, latest: bool, draft: str, caps: Caps) -> Service:
+    return Service(
+        find_latest(workdir) if latest else workdir,
+        step,
+        source="latest" if latest else "explicit",
+        slots=caps.slots,
+        queue_length=caps.queue_length,
+        drafts=lambda run: experiment.open_drafts(draft, run),
+    )
+
+
+def _announce(service: Service, address: str) -> None:
+    served = service.current()
+    where = f"{served.workdir.name} step {served.run.step} on {address}"
+    print(f"serving {where} (docs at /docs)", flush=True)
+
+
+def _drain(service: Service, training: TrainingRuns, deadline_seconds: float) -> None:
+    """Waits for generations and a training run side by side."""
+    stopping = threading.Thread(target=training.close, args=(deadline_seconds,))
+    stopping.start()
+    service.drain(deadline_seconds)
+    stopping.join()
+
+
+def _leave(code: ExitCode) -> NoReturn:
     """Ends the process, whatever its threads do.
 
     One that compiles cannot be told to stop, and would find no interpreter when it is done.
     """
     sys.stdout.flush()
-    os._exit(ExitCode.DONE)
+    os._exit(code)
 
 
 def _split(names: str) -> list[str]:

@@ -26,7 +26,8 @@ from nanogpt_jax.serve.api import (
     status,
 )
 from nanogpt_jax.serve.api import training as training_api
-from nanogpt_jax.serve.completions import GenerationFailed
+from nanogpt_jax.serve.asgi import GENERATING, full_queue
+from nanogpt_jax.serve.completions import GenerationFailed, Mailbox
 from nanogpt_jax.serve.engine import NotServing, QueueFull
 from nanogpt_jax.serve.guard import Guard
 from nanogpt_jax.serve.limits import Buckets, Caps
@@ -71,6 +72,7 @@ def build_app(
     app.state.caps = caps
     app.state.buckets = Buckets(caps.rate, caps.burst)
     app.state.training = training
+    app.state.mailbox = Mailbox()
     app.state.metrics = metrics = Metrics(lambda: service.current().engine)
     for router in (
         openai.router,
@@ -81,8 +83,23 @@ def build_app(
         status.router,
     ):
         app.include_router(router)
-    app.add_middleware(Guard, policy=policy, observe=metrics.count_request)
+
+    def admit(path: str, client: str) -> None:
+        if path in GENERATING:
+            _check_room(service, client)
+
+    app.add_middleware(Guard, policy=policy, observe=metrics.count_request, admit=admit)
     return app
+
+
+def _check_room(service: Service, client: str) -> None:
+    """Refuses while a full queue is known to be full: soon, so that those in it are served."""
+    try:
+        service.current().engine.check_room(client)
+    except QueueFull as error:
+        raise full_queue(error.retry_after_seconds) from error
+    except NotServing as error:
+        raise _of_no_service(error) from error
 
 
 def _answer_refusal(request: Request, refusal: Refusal) -> Response:
@@ -117,22 +134,21 @@ def _answer_http_error(request: Request, error: HTTPException) -> Response:
 
 def _allowed(request: Request) -> str:
     """All methods of a path; the framework names those of its first route."""
-    documented = request.app.openapi()["paths"].get(request.scope["route"].path, ("get",))
+    path = getattr(request.scope.get("route"), "path", "")  # pages of documentation have none
+    documented = request.app.openapi()["paths"].get(path, ("get",))
     return ", ".join(sorted(map(str.upper, documented)))
 
 
+def _of_no_service(error: NotServing) -> Refusal:
+    return Refusal(503, "not_serving", str(error), retry_after_seconds=NOT_SERVING_SECONDS)
+
+
 def _answer_queue_full(request: Request, error: QueueFull) -> Response:
-    seconds = error.retry_after_seconds
-    return _answer_refusal(
-        request, Refusal(503, "queue_full", str(error), retry_after_seconds=seconds)
-    )
+    return _answer_refusal(request, full_queue(error.retry_after_seconds))
 
 
 def _answer_not_serving(request: Request, error: NotServing) -> Response:
-    return _answer_refusal(
-        request,
-        Refusal(503, "not_serving", str(error), retry_after_seconds=NOT_SERVING_SECONDS),
-    )
+    return _answer_refusal(request, _of_no_service(error))
 
 
 def _answer_failure(request: Request, error: GenerationFailed) -> Response:

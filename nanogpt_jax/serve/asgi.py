@@ -25,6 +25,10 @@ SECURITY_HEADERS: Headers = [  # of every answer
 ]
 
 
+# The routes that ask for a generation.
+GENERATING = {"/v1/completions", "/v1/chat/completions", "/api/generate"}
+
+
 class Refusal(Exception):
     """An answer that is given instead of asking the application.
 
@@ -56,6 +60,12 @@ class Refusal(Exception):
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         param = self.fields.get("field")
         return {"error": {"message": self.message, "type": kind, "param": param, "code": self.tag}}
+
+
+def full_queue(seconds: int) -> Refusal:
+    """As many generations wait as may."""
+    sentence = f"the queue is full; try again in {seconds} s"
+    return Refusal(503, "queue_full", sentence, retry_after_seconds=seconds)
 
 
 def values_of(headers: Headers, name: bytes) -> list[bytes]:

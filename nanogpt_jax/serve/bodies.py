@@ -28,7 +28,9 @@ def check_headers(headers: Headers, cap_bytes: int) -> None:
     """
     lengths = values_of(headers, b"content-length")
     if len(lengths) + len(values_of(headers, b"transfer-encoding")) > 1:
-        raise Refusal(400, "bad_request", "the length of the body is given more than once")
+        # Where the body ends is not known, so what follows it must not be read as a request.
+        sentence = "the length of the body is given more than once"
+        raise Refusal(400, "bad_request", sentence, headers={"connection": "close"})
     if any(not length.isdigit() for length in lengths):
         raise Refusal(400, "bad_request", "content-length is not a number")
     # 20 digits are more than any cap, and more than 4300 are more than int() takes.

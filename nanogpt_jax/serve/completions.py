@@ -8,7 +8,7 @@ request, read together. No form of any API is known here, and nothing is sampled
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import collections
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -48,6 +48,11 @@ class Piece(NamedTuple):
     tokens: tuple[Written, ...]
     drawn: int
     finish: Finish | None = None
+
+    def joined(self, following: Piece) -> Piece:
+        """Both as one."""
+        text, tokens = self.text + following.text, self.tokens + following.tokens
+        return following._replace(text=text, tokens=tokens)
 
 
 class Completion:
@@ -93,6 +98,35 @@ class Completion:
             self._deliver(Piece(self._choice, text, tokens, self._drawn, finish))
 
 
+class Mailbox:
+    """Pieces on their way from the engine's thread to the event loop of all requests.
+
+    The loop is woken once for all that arrives before it looks: to wake it costs a system call,
+    in which the engine would have to leave the interpreter to others.
+    """
+
+    def __init__(self):
+        self._arrived: collections.deque[tuple[asyncio.Queue[Piece], Piece]] = collections.deque()
+        self._called = False
+
+    def send(self, piece: Piece, to: asyncio.Queue[Piece], loop: asyncio.AbstractEventLoop) -> None:
+        """Called in the engine's thread."""
+        self._arrived.append((to, piece))
+        if not self._called:  # else it is still to look, and finds this one too
+            self._called = True
+            try:
+                loop.call_soon_threadsafe(self._hand_out)
+            except RuntimeError:  # the loop is closed: nobody reads any more
+                self._called = False
+                self._arrived.clear()
+
+    def _hand_out(self) -> None:
+        self._called = False
+        while self._arrived:
+            to, piece = self._arrived.popleft()
+            to.put_nowait(piece)
+
+
 class Completions:
     """The completions of one request; leaving the `with` block ends those under way.
 
@@ -105,11 +139,13 @@ class Completions:
         tokenizer: Tokenizer,
         *,
         client: str,
+        mailbox: Mailbox,
         timed: Callable[[Listener], Listener] = lambda listener: listener,
     ):
         self._engine = engine
         self._tokenizer = tokenizer
         self._client = client
+        self._mailbox = mailbox
         self._timed = timed
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
@@ -134,10 +170,18 @@ class Completions:
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Pieces as they come, those of several completions mixed; GenerationFailed at the first.
 
-        The pieces can be read once.
+        What has come meanwhile comes as one piece, so who reads slowly has less to read. The
+        pieces can be read once.
         """
+        held: Piece | None = None
         while self._tickets:
-            piece = await self._pieces.get()
+            piece, held = held or await self._pieces.get(), None
+            while piece.finish is None and held is None and not self._pieces.empty():
+                following = self._pieces.get_nowait()
+                if following.choice == piece.choice:
+                    piece = piece.joined(following)
+                else:
+                    held = following
             if piece.finish is not None:
                 self._tickets.pop(piece.choice, None)
             if piece.finish == "error":
@@ -148,14 +192,11 @@ class Completions:
         """One piece for each completion, in order: the whole of it."""
         whole = [Piece(choice, "", (), 0) for choice in range(self._count)]
         async for piece in self:
-            before = whole[piece.choice]
-            text, tokens = before.text + piece.text, before.tokens + piece.tokens
-            whole[piece.choice] = piece._replace(text=text, tokens=tokens)
+            whole[piece.choice] = whole[piece.choice].joined(piece)
         return whole
 
     def _post(self, piece: Piece) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+        self._mailbox.send(piece, self._pieces, self._loop)
 
 
 class EventStream(StreamingResponse):

@@ -4,6 +4,9 @@ A client has `receive_seconds` from its first byte, or from connecting, to the e
 headers; bytes that trickle buy no time. What an answer writes must have left for the kernel within
 `write_seconds`, and a writer waits for it, so that a client that does not read holds one message
 of memory and no more. The deadline for a body is that of bodies.py.
+
+While generation has no room, a request for it that comes whole is refused here: to parse it would
+cost as much as to serve a token.
 """
 
 from __future__ import annotations
@@ -12,16 +15,22 @@ import asyncio
 import dataclasses
 import http
 import json
+import re
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from nanogpt_jax.serve.asgi import SECURITY_HEADERS
+from nanogpt_jax.serve.asgi import GENERATING, SECURITY_HEADERS, Refusal, full_queue
 from nanogpt_jax.serve.journal import escape
 
 MOST_CONNECTIONS = 1000
+CROWD_SECONDS = 5
+
+_POST = re.compile(rb"POST (/[!-~]*) HTTP/1\.[01]\r\n")
+_LENGTH = re.compile(rb"\r\n(?i:content-length):[ \t]*(\d{1,9})[ \t]*(?=\r\n|$)")
 
 
 def most_connections() -> int:
@@ -32,11 +41,17 @@ def most_connections() -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a connection may take for what, and how many there may be."""
+    """How long a connection may take for what, and how many there may be.
+
+    `busy_seconds` is 0, or how long from now a new generation will have no room; `observe` is told
+    of those that are refused for it.
+    """
 
     receive_seconds: float = 10.0
     write_seconds: float = 20.0
     most_connections: int = dataclasses.field(default_factory=most_connections)
+    busy_seconds: Callable[[], int] = lambda: 0
+    observe: Callable[[str, str, int], None] | None = None  # method, route, status
 
 
 def with_patience(patience: Patience) -> type[Connection]:
@@ -48,18 +63,27 @@ def with_patience(patience: Patience) -> type[Connection]:
     return Patient
 
 
-def farewell(status: int, tag: str, *headers: bytes) -> bytes:
-    """A whole answer, for when there is no request that the application could be asked about."""
-    body = json.dumps({"error": tag}).encode()
+def farewell(refusal: Refusal, path: str = "") -> bytes:
+    """A whole answer, for when the application is not asked."""
+    body = json.dumps(refusal.content(path)).encode()
     lines = [
-        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode(),
+        f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}".encode(),
         b"content-type: application/json",
         b"content-length: %d" % len(body),
         b"connection: close",
         *(name + b": " + value for name, value in SECURITY_HEADERS),
-        *headers,
+        *(f"{name}: {value}".encode() for name, value in refusal.headers.items()),
     ]
     return b"\r\n".join([*lines, b"", body])
+
+
+def whole_path(data: bytes) -> str | None:
+    """The path of a POST that `data` holds from its first to its last byte, else None."""
+    head, ended, body = data.partition(b"\r\n\r\n")
+    matched = _POST.match(head)
+    length = _LENGTH.findall(head)
+    whole = matched and ended and len(length) == 1 and int(length[0]) == len(body)
+    return matched[1].decode() if matched and whole else None
 
 
 class Connection(H11Protocol):
@@ -71,19 +95,25 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **keywords)
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._new = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begins to wait for a request, unless there are too many that do."""
+        """Begins to wait for a request."""
         super().connection_made(transport)
         # So that every byte that the kernel does not take is waited for.
         transport.set_write_buffer_limits(high=0)
         self._expect_request()
-        if len(self.connections) > self.limits.most_connections:
-            transport.write(farewell(503, "too_many_connections", b"retry-after: 5"))
-            transport.close()
+        if len(self.connections) > 2 * self.limits.most_connections:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes; the deadline is over once they complete the headers of a request."""
+        if self._new and (refused := self._refuse(data)):
+            # Now that something was read: of what closes unread a client hears nothing.
+            self.transport.write(refused)
+            self.transport.close()
+            return
+        self._new = False
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._expect_request()
@@ -94,7 +124,7 @@ class Connection(H11Protocol):
         """Says that what came is no HTTP, where no answer has begun, and closes."""
         logging.info("%s sent what is no HTTP", escape(str(self.client and self.client[0])))
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(farewell(400, "bad_request"))
+            self.transport.write(farewell(Refusal(400, "bad_request", "this is no HTTP/1.1")))
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -113,6 +143,20 @@ class Connection(H11Protocol):
         self._receiving = _cancel(self._receiving)
         self._writing = _cancel(self._writing)
         super().connection_lost(exc)
+
+    def _refuse(self, data: bytes) -> bytes | None:
+        """What is said to the first bytes of a client for whom there is no room."""
+        if len(self.connections) > self.limits.most_connections:
+            sentence = "this server has too many connections; come back in a few seconds"
+            return farewell(
+                Refusal(503, "too_many_connections", sentence, retry_after_seconds=CROWD_SECONDS)
+            )
+        path = whole_path(data)
+        if path in GENERATING and (seconds := self.limits.busy_seconds()):
+            if self.limits.observe:
+                self.limits.observe("POST", path, 503)
+            return farewell(full_queue(seconds), path)
+        return None
 
     def _expect_request(self) -> None:
         if self._receiving is None:

@@ -118,15 +118,25 @@ class Engine:
         One client may fill half of the queue. ValueError for what no slot can begin.
         """
         self._slots.check(request)
-        if (state := self.state) not in ("ready", "stalled"):
-            raise NotServing(f"the engine is {state}; try again later")
-        ticket = Ticket(request, listener, client, self._clock())
-        with self._changed:
-            if self._waiting.is_full(client):
-                raise QueueFull(self._retry_after())
+        with self._changed:  # so that nobody comes after all were told of the end
+            self.check_room(client)
+            ticket = Ticket(request, listener, client, self._clock())
             self._waiting.add(ticket)
             self._changed.notify_all()
         return ticket
+
+    def check_room(self, client: str) -> None:
+        """Raises what `submit` would at this moment, whatever the request."""
+        with self._changed:
+            if (state := self.state) not in ("ready", "stalled"):
+                raise NotServing(f"the engine is {state}; try again later")
+            if self._waiting.is_full(client):
+                raise QueueFull(self._retry_after())
+
+    def busy_seconds(self) -> int:
+        """0, or while the queue is full for everybody the seconds until it is likely not."""
+        with self._changed:
+            return self._retry_after() if self._waiting.is_full() else 0
 
     def cancel(self, ticket: Ticket) -> None:
         """Ends a request within one step; nothing happens to one that has ended."""

@@ -5,8 +5,9 @@
 One ASGI middleware, the outermost. In this order it names the client (`request.state.client`),
 refuses foreign hosts (DNS rebinding) and requests without a key, receives the body whole, asks the
 routes, answers for them when they fail, puts the security headers on every answer, and writes one
-line to the log. What it asks for is in policy.py and bodies.py; slow connections are cut by
-connection.py. Nothing of a body, a query or an error's message reaches the log.
+line to the log, unless it was a probe that succeeded. What it asks for is in policy.py and
+bodies.py; slow connections are cut by connection.py. Nothing of a body, a query or an error's
+message reaches the log.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from nanogpt_jax.serve.journal import escape
 from nanogpt_jax.serve.policy import Policy, check_size, name_client
 
 OPEN_PATHS = ("/health", "/ready")  # the whole list of what is answered without a key
+PROBES = (*OPEN_PATHS, "/metrics")  # asked so often that only a refusal is worth a line
 NEVER_STORED = ("/api/", "/v1/", "/metrics", *OPEN_PATHS)
 PIECE_BYTES = 64 * 1024  # of an answer: what must be taken before a write's deadline
 SHOWN_CHARACTERS = 200  # of a path in the log
@@ -54,17 +56,26 @@ PREFLIGHT_HEADERS: Headers = [
 ]
 
 Observe = Callable[[str, str, int], None]  # method, route, status
+Admit = Callable[[str, str], None]  # path, client
 
 
 class Guard:
-    """The middleware; `observe` is told of every request that was answered."""
+    """The middleware; `observe` is told of every request that was answered.
+
+    `admit` may refuse a request before anybody reads what it says.
+    """
 
     def __init__(
-        self, app: Application, policy: Policy | None = None, observe: Observe | None = None
+        self,
+        app: Application,
+        policy: Policy | None = None,
+        observe: Observe | None = None,
+        admit: Admit | None = None,
     ):
         self._app = app
         self._policy = policy or Policy()
         self._observe = observe
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -106,6 +117,8 @@ class Guard:
         cap_bytes = self._policy.body_bytes_of.get(path, self._policy.max_body_bytes)
         bodies.check_headers(headers, cap_bytes)
         body = await bodies.read(receive, cap_bytes, self._policy.receive_seconds)
+        if self._admit:  # after the body: what closes with it unread, its client never hears
+            self._admit(path, scope["state"]["client"])
         if body:
             bodies.check_json(body, headers)
         await self._app(scope, bodies.replay(body, receive), send)
@@ -130,12 +143,13 @@ class Guard:
         return headers + PREFLIGHT_HEADERS if self._is_preflight(scope) else headers
 
     def _record(self, scope: Scope, client: str, sender: _Sender, seconds: float) -> None:
-        path = escape(scope["path"][:SHOWN_CHARACTERS])
-        status = sender.status or "left"
-        logging.info(
-            "%s %s %s %s %d bytes %.3f s",
-            *(client, scope["method"], path, status, sender.sent_bytes, seconds),
-        )
+        if not (scope["path"] in PROBES and sender.status == 200):
+            path = escape(scope["path"][:SHOWN_CHARACTERS])
+            status = sender.status or "left"
+            logging.info(
+                "%s %s %s %s %d bytes %.3f s",
+                *(client, scope["method"], path, status, sender.sent_bytes, seconds),
+            )
         if self._observe and sender.status:
             route = getattr(scope.get("route"), "path", "other")
             self._observe(scope["method"], route, sender.status)

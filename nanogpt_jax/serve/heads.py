@@ -12,7 +12,7 @@ import numpy as np
 
 from nanogpt_jax import inspection
 from nanogpt_jax.experiment import Loaded
-from nanogpt_jax.inspection.passes import site_shape
+from nanogpt_jax.serve.plans import Prompt
 
 # A row of weights sums to 1 within T half units of the last of them.
 DECIMALS = 6
@@ -20,8 +20,6 @@ _WEIGHT_BYTES = len("0.123456,")
 _EXPERT_BYTES = len("1234567,")
 _LIST_BYTES = len("[],")
 _HEAD_BYTES = len('{"layer":1234,"head":1234,"experts":,"weights":},')
-# As if prompts were at least so long: few lengths, few programs.
-_LEAST_LENGTH = 16
 
 
 class Heads:
@@ -31,8 +29,9 @@ class Heads:
     """
 
     def __init__(self, run: Loaded, tokens: Sequence[int]):
-        self._run, self._tokens = run, tokens
-        self._attends, self._routes = _has_site(run, "attention"), _has_site(run, "gates")
+        self._prompt = Prompt(run, tokens)
+        self._attends = self._prompt.site_shape("attention") is not None
+        self._routes = self._prompt.site_shape("gates") is not None
         L, H, T = run.shape.n_layer, run.shape.n_head, len(tokens)
         self._active = getattr(run.plan.model, "n_active", 0) if self._routes else 0
         matrix_bytes = T * (_WEIGHT_BYTES * T + _LIST_BYTES)
@@ -51,19 +50,13 @@ class Heads:
     def _heads(self) -> Iterator[str]:
         if not self._attends:
             return
-        run = self._run
-        found = inspection.attention(
-            run.model, run.params, self._tokens, padded_length=self._padded_length
-        )
+        found = self._prompt.ask(inspection.attention, self._prompt.run.params)
         for layer, heads_HTS in enumerate(found.probabilities_LHTS):
             for head, weights_TS in enumerate(heads_HTS):
                 yield f'{{"layer":{layer},"head":{head},"weights":{_dump(weights_TS)}}}'
 
     def _layers(self) -> Iterator[str]:
-        run = self._run
-        found = inspection.routing(
-            run.model, run.params, self._tokens, padded_length=self._padded_length
-        )
+        found = self._prompt.ask(inspection.routing, self._prompt.run.params)
         experts_LTK = np.argsort(-found.gates_LTE, axis=-1, kind="stable")[..., : self._active]
         weights_LTK = np.take_along_axis(found.gates_LTE, experts_LTK, axis=-1)
         for layer, (experts_TK, weights_TK) in enumerate(
@@ -71,19 +64,6 @@ class Heads:
         ):
             experts, weights = _dump(experts_TK), _dump(weights_TK)
             yield f'{{"layer":{layer},"experts":{experts},"weights":{weights}}}'
-
-    @property
-    def _padded_length(self) -> int:
-        rounded = 1 << (len(self._tokens) - 1).bit_length()
-        return min(max(rounded, _LEAST_LENGTH), self._run.shape.max_seq_len)
-
-
-def _has_site(run: Loaded, site: str) -> bool:
-    try:
-        site_shape(run.model, run.params, site)
-    except ValueError:
-        return False
-    return True
 
 
 def _dump(matrix: np.ndarray) -> str:

@@ -65,7 +65,8 @@ def address_of(listener: socket.socket) -> str:
 class Server(uvicorn.Server):
     """uvicorn's server for `app`, which drains before it closes: `Server(...).run([listener])`.
 
-    `drain` may block; `announce` is called once, when `is_ready` says so for the first time.
+    `drain` may block; `announce` is called once, when `is_ready` says so for the first time. Where
+    `is_dead` is true before, the server ends, `failed`; later it stays, so that probes tell.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Server(uvicorn.Server):
         *,
         drain: Callable[[], object] = lambda: None,
         is_ready: Callable[[], bool] = lambda: True,
+        is_dead: Callable[[], bool] = lambda: False,
         announce: Callable[[], object] = lambda: None,
     ):
         config = uvicorn.Config(
@@ -92,8 +94,9 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=FLUSH_SECONDS,
         )
         super().__init__(config)
-        self._drain, self._is_ready, self._announce = drain, is_ready, announce
-        self._announced = False
+        self._drain, self._announce = drain, announce
+        self._is_ready, self._is_dead = is_ready, is_dead
+        self._announced = self.failed = False
         self._signalled: float | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -133,4 +136,6 @@ class Server(uvicorn.Server):
         if not self._announced and self._is_ready():
             self._announced = True
             self._announce()
+        if not self._announced and self._is_dead():
+            self.failed = self.should_exit = True
         return await super().on_tick(counter)

@@ -104,7 +104,8 @@ class Plan:
         return self.passes * length * of_token / 3
 
 
-@functools.lru_cache(maxsize=64)  # a trace takes tens of milliseconds, and one that fails no less
+# A trace takes tens of milliseconds, and one that fails leaves memory behind that nothing frees.
+@functools.lru_cache(maxsize=64)
 def _site_shape(
     init: Callable[..., Params], apply: Callable[..., ModelOutput], site: str
 ) -> tuple[int, ...] | None:

@@ -18,6 +18,7 @@ KEYS_VARIABLE = "NANOGPT_JAX_API_KEYS"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PROMPTS = 16  # the prompts of a request, or one of control characters, each written \u0000
 FIELDS_BYTES = 64 * 1024  # its other fields
+REFERENCE_BYTES = 4096  # those of a request to the reference server, which have no other text
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 32 * 1024
 
@@ -103,8 +104,10 @@ def for_host(
         cors_origins=frozenset(cors_origins),
         trusted_proxies=trusted_proxies,
         max_body_bytes=PROMPTS * max_prompt_bytes + FIELDS_BYTES,
-        # The cap of the reference server, whose requests have one prompt and no other text.
-        body_bytes_of={"/api/generate": max_prompt_bytes + 4096},
+        body_bytes_of={
+            "/api/generate": max_prompt_bytes + REFERENCE_BYTES,
+            "/api/train": REFERENCE_BYTES,
+        },
         receive_seconds=receive_seconds,
     )
 

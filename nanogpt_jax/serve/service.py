@@ -22,7 +22,7 @@ from nanogpt_jax.checkpoint import Sidecar
 from nanogpt_jax.decoding import Decoding
 from nanogpt_jax.errors import NanogptError, NoCheckpoint
 from nanogpt_jax.interface import LanguageModel, Params
-from nanogpt_jax.serve.engine import Engine
+from nanogpt_jax.serve.engine import Engine, NotServing
 from nanogpt_jax.slots import Proposer, Slots
 
 # Parameters of other steps that are kept for whoever looks at training again.
@@ -72,6 +72,9 @@ class Service:
         self._drafts = drafts
         self._programs: _Programs | None = None
         self._swapping = threading.Lock()
+        self._ending = threading.Event()
+        self._changing = threading.Lock()  # what is served, what was, and whether all ends
+        self._retired: list[Engine] = []
         self._looking = threading.Lock()
         self._params: collections.OrderedDict[tuple[Path, int], Params] = collections.OrderedDict()
         self._served = self._open(workdir, step)
@@ -100,21 +103,33 @@ class Service:
     def replace(self, workdir: Path, step: str = "last") -> None:
         """Serves another checkpoint from the moment at which it is ready.
 
-        Raises what opening raises, and then goes on with what there is.
+        Raises what opening raises, or NotServing, and then goes on with what there is.
         """
         with self._swapping:
             opened = self._open(workdir, step)
-            while opened.engine.state == "loading":
-                time.sleep(0.05)
-            if opened.engine.state != "ready":
-                opened.engine.close()
-                raise NoCheckpoint(f"step {opened.run.step} made no token; the old one stays")
-            before, self._served = self._served, opened
-        threading.Thread(target=_retire, args=(before.engine,), daemon=True).start()
+            while opened.engine.state == "loading" and not self._ending.wait(0.05):
+                pass
+            try:
+                self._swap(opened)
+            except NanogptError:
+                opened.engine.close(wait_seconds=0)
+                raise
 
-    def follow(self, stop: threading.Event, every_seconds: float = 1.0) -> None:
-        """Serves every new checkpoint of the run, until `stop`: what `--reload` does."""
-        while not stop.wait(every_seconds):
+    def drain(self, deadline_seconds: float) -> None:
+        """Takes in nothing more, and waits at most so long for what any engine has begun.
+
+        Whoever is left then hears `abort`. What is served stays the same from now on.
+        """
+        deadline = time.monotonic() + deadline_seconds
+        with self._changing:
+            self._ending.set()
+            engines = [self._served.engine, *self._retired]
+        for engine in engines:  # they work side by side, whichever is waited for
+            engine.drain(max(deadline - time.monotonic(), 0))
+
+    def follow(self, every_seconds: float = 1.0) -> None:
+        """Serves every new checkpoint of the run, until the drain: what `--reload` does."""
+        while not self._ending.wait(every_seconds):
             served = self._served
             if max(checkpoint.list_steps(served.workdir), default=0) <= served.run.step:
                 continue
@@ -123,6 +138,24 @@ class Service:
                 logging.info("serving step %d", self._served.run.step)
             except NanogptError as error:  # as when it is pruned while it is read
                 logging.warning("step %d is served on: %s", served.run.step, error)
+
+    def _swap(self, opened: Served) -> None:
+        """Serves `opened`, unless it cannot serve or everything is about to end."""
+        with self._changing:
+            if self._ending.is_set():
+                raise NotServing("the server is about to end")
+            if opened.engine.state != "ready":
+                raise NoCheckpoint(f"step {opened.run.step} made no token; the old one stays")
+            before, self._served = self._served, opened
+            self._retired.append(before.engine)
+        threading.Thread(target=self._retire, args=(before.engine,), daemon=True).start()
+
+    def _retire(self, engine: Engine) -> None:
+        time.sleep(GRACE_SECONDS)
+        engine.drain(DRAIN_SECONDS)
+        engine.close()
+        with self._changing:
+            self._retired.remove(engine)
 
     def _open(self, workdir: Path, step: str) -> Served:
         run = experiment.load(workdir, step)
@@ -154,9 +187,3 @@ def find_latest(folder: Path) -> Path:
             "directories"
         )
     return max(found)[1]
-
-
-def _retire(engine: Engine) -> None:
-    time.sleep(GRACE_SECONDS)
-    engine.drain(DRAIN_SECONDS)
-    engine.close()

@@ -21,7 +21,7 @@ from typing import Any
 from absl import logging
 
 from nanogpt_jax import checkpoint, record
-from nanogpt_jax.errors import Locked, NanogptError
+from nanogpt_jax.errors import Locked, NanogptError, NoCheckpoint
 from nanogpt_jax.serve import manifest as manifests
 from nanogpt_jax.serve.manifest import Manifest, TrainingRequest
 from nanogpt_jax.serve.service import Service
@@ -142,7 +142,11 @@ class TrainingRuns:
         """Raises TrainingUnavailable where there is no room to train, or nothing to train on."""
         if refusal := device_refusal():
             raise TrainingUnavailable(refusal)
-        if not self._source and record.read(self._served()).corpus["fingerprint"] == "unknown":
+        try:
+            corpus = record.read(self._served()).corpus
+        except NoCheckpoint as error:  # whose message has a path
+            raise TrainingUnavailable("the files of the served run cannot be read") from error
+        if not self._source and corpus["fingerprint"] == "unknown":
             raise TrainingUnavailable("what the served model was trained on is not known here")
 
     def _overrides(self, request: TrainingRequest) -> Overrides:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.requests import Request
 from starlette.testclient import TestClient
@@ -19,7 +15,6 @@ from nanogpt_jax.serve.completions import GenerationFailed
 from nanogpt_jax.serve.engine import NotServing, QueueFull
 from nanogpt_jax.serve.limits import Caps
 from nanogpt_jax.serve.service import Service
-from tests.serve.listening import listening
 
 
 @pytest.fixture(scope="module")
@@ -124,31 +119,7 @@ def test_generations_are_timed(client: TestClient):
         return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
     before = count()
-    asked = {"model": "run", "prompt": "1", "max_tokens": 2, "n": 3}
+    # The likeliest token, because one drawn may be that of the end, which is none to be timed.
+    asked = {"model": "run", "prompt": "1", "max_tokens": 2, "n": 3, "temperature": 0}
     assert client.post("/v1/completions", json=asked).status_code == 200
     assert count() == before + 3
-
-
-@pytest.mark.slow
-def test_schemathesis_finds_no_answer_that_is_not_documented(service: Service, tmp_path: Path):
-    """Its schema names the model that there is, so that it comes further than the first check."""
-    pytest.importorskip("schemathesis")
-    checks = (
-        *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
-        *("response_schema_conformance", "negative_data_rejection", "unsupported_method"),
-    )
-    with listening(service, Caps(rate=0, max_tokens=16, queue_length=16)) as address:
-        documented = httpx.get(f"{address}/openapi.json").json()
-        for form in ("CompletionRequest", "ChatRequest"):
-            properties = documented["components"]["schemas"][form]["properties"]
-            properties["model"] = {"type": "string", "enum": ["run"]}
-        schema = tmp_path / "openapi.json"
-        schema.write_text(json.dumps(documented))
-        command = f"run {schema} --url {address} --mode all --max-examples 30 --seed 1 --checks"
-        ended = subprocess.run(
-            [Path(sys.executable).with_name("schemathesis"), *command.split(), ",".join(checks)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-    assert ended.returncode == 0, ended.stdout[-5000:]

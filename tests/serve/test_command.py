@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nanogpt_jax import cli
 from nanogpt_jax.errors import ConfigError, ExitCode, NoCheckpoint
 from nanogpt_jax.serve.__main__ import main
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PROMPT = "17 times 4 is "
+from tests.serve.process import PROMPT, REPOSITORY, started
 
 
 def free_port() -> int:
@@ -74,74 +67,6 @@ def test_caps_may_come_from_the_environment_and_are_checked_alike():
         "error: --rate=-1.0 must be at least 0",
         "error: --slots='many': a value of type int is required",
     ]
-
-
-class Process:
-    """The command under way, with what it wrote."""
-
-    def __init__(self, *words: str, wait: bool = True, **environment: str):
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "nanogpt_jax.serve", "--port=0", *words],
-            cwd=REPOSITORY,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        assert self.popen.stdout is not None
-        self.line = self.popen.stdout.readline() if wait else ""
-        found = re.search(r"http://127\.0\.0\.1:(\d+) ", self.line)
-        self.port = int(found[1]) if found else 0
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        self.log += self.popen.stderr
-
-    def end(self) -> int:
-        """The exit code, once the process has ended and all it wrote is read."""
-        code = self.popen.wait(25)
-        self._reader.join()
-        return code
-
-    def begin(
-        self, method: str, path: str, body: Any = None, **headers: str
-    ) -> http.client.HTTPResponse:
-        """The beginning of an answer, on a connection that ends with it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers |= {"content-type": "application/json", "connection": "close"}
-        connection.request(method, path, body and json.dumps(body), headers)
-        return connection.getresponse()
-
-    def ask(self, path: str, **headers: str) -> tuple[int, bytes]:
-        """Status and body of a whole answer."""
-        with self.begin("GET", path, **headers) as answer:
-            return answer.status, answer.read()
-
-    def generate(self, max_tokens: int) -> http.client.HTTPResponse:
-        """The beginning of a stream of tokens."""
-        form = {"model": self.model(), "prompt": PROMPT, "max_tokens": max_tokens, "stream": True}
-        return self.begin("POST", "/v1/completions", form)
-
-    def model(self) -> str:
-        """The name by which the served model is asked for."""
-        return json.loads(self.ask("/v1/models")[1])["data"][0]["id"]
-
-
-@contextlib.contextmanager
-def started(*words: str, wait: bool = True, **environment: str) -> Iterator[Process]:
-    """The command, ready if it is waited for."""
-    process = Process(*words, wait=wait, **environment)
-    try:
-        yield process
-    finally:
-        process.popen.kill()
-        process.end()
-        for stream in (process.popen.stdout, process.popen.stderr):
-            assert stream is not None
-            stream.close()
 
 
 @pytest.mark.slow

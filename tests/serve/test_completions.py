@@ -17,6 +17,7 @@ from nanogpt_jax.serve.completions import (
     Completions,
     EventStream,
     GenerationFailed,
+    Mailbox,
     Piece,
     while_connected,
 )
@@ -124,7 +125,7 @@ def test_an_abort_stays_an_abort():
 
 def read(engine: Any, count: int = 1, stops: tuple[str, ...] = ()) -> list[Piece]:
     async def run() -> list[Piece]:
-        with Completions(engine, BYTES, client="me") as completions:
+        with Completions(engine, BYTES, client="me", mailbox=Mailbox()) as completions:
             for _ in range(count):
                 completions.submit(REQUEST, stops)
             return await completions.join()
@@ -142,6 +143,31 @@ def test_several_completions_are_read_together_and_joined_apart():
     assert engine.cancelled == []
 
 
+def test_the_loop_is_woken_once_for_all_that_came_and_who_reads_late_gets_one_piece():
+    async def run() -> tuple[list[Piece], int]:
+        woken = 0
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+
+        def count(*words: Any) -> Any:
+            nonlocal woken
+            woken += 1
+            return wake(*words)
+
+        loop.call_soon_threadsafe = count
+        engine: Any = Scripted([4, 0, 1, 2, 3, 5])
+        with Completions(engine, BYTES, client="me", mailbox=Mailbox()) as it:
+            for _ in range(3):
+                it.submit(REQUEST)
+            return [piece async for piece in it], woken
+
+    pieces, woken = asyncio.run(run())
+    assert woken == 1
+    assert [(piece.choice, piece.text, piece.finish) for piece in pieces] == [
+        (choice, "stop🙂 now", "length") for choice in range(3)
+    ]
+
+
 def test_a_failure_of_the_engine_is_raised_and_ends_the_others():
     engine = Scripted([4], "error")
     with pytest.raises(GenerationFailed):
@@ -153,7 +179,7 @@ def test_leaving_early_cancels_what_is_under_way():
     engine: Any = Silent([])
 
     async def run() -> None:
-        with Completions(engine, BYTES, client="me") as completions:
+        with Completions(engine, BYTES, client="me", mailbox=Mailbox()) as completions:
             completions.submit(REQUEST)
             await asyncio.wait_for(completions.join(), 0.05)
 
@@ -164,7 +190,7 @@ def test_leaving_early_cancels_what_is_under_way():
 
 def test_an_engine_that_outlives_the_loop_is_not_disturbed():
     async def run() -> Callable[[Piece], None]:
-        return Completions(engine, BYTES, client="me")._post
+        return Completions(engine, BYTES, client="me", mailbox=Mailbox())._post
 
     engine: Any = Silent([])
     deliver = asyncio.run(run())
@@ -229,7 +255,7 @@ def test_a_stream_whose_client_leaves_cancels_its_generation(version: str):
         await asyncio.sleep(10)
 
     async def run() -> None:
-        completions = Completions(engine, BYTES, client="me")
+        completions = Completions(engine, BYTES, client="me", mailbox=Mailbox())
         completions.submit(REQUEST)
         stream = EventStream(completions, events())
         scope = {"type": "http", "asgi": {"spec_version": version}}

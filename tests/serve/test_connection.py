@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def test_a_client_that_reads_gets_everything(port: int):
 
 def test_one_connection_too_many_is_told_so_and_the_others_stay(port: int):
     held = [connect(port) for _ in range(PATIENCE.most_connections)]
-    with connect(port) as surplus:
+    with connect(port, REQUEST + b"\r\n") as surplus:
         refused = read_all(surplus)
     assert refused.startswith(b"HTTP/1.1 503 ") and b"retry-after" in refused
     held[0].sendall(REQUEST + b"connection: close\r\n\r\n")
@@ -98,13 +99,36 @@ def test_one_connection_too_many_is_told_so_and_the_others_stay(port: int):
         each.close()
 
 
+def test_a_full_queue_refuses_whole_requests_for_text_before_they_are_parsed_and_nothing_else():
+    seen: list[tuple[str, str, int]] = []
+    patience = Patience(busy_seconds=lambda: 7, observe=lambda *each: seen.append(each))
+    post = b"POST %s HTTP/1.1\r\nhost: localhost\r\nContent-Length: 2\r\n\r\n"
+    close = b"connection: close\r\n"
+    with serving(patience=patience) as port:
+        for path in (b"/v1/completions", b"/api/generate"):
+            refused = read_all(connect(port, post % path + b"{}"))
+            assert refused.startswith(b"HTTP/1.1 503 ") and b"\r\nretry-after: 7\r\n" in refused
+            error = json.loads(refused.partition(b"\r\n\r\n")[2])["error"]
+            assert error == "queue_full" or error["code"] == "queue_full"
+        assert seen == [("POST", "/v1/completions", 503), ("POST", "/api/generate", 503)]
+        probe = read_all(connect(port, REQUEST + close + b"\r\n"))
+        other = read_all(connect(port, post.replace(b"host", close + b"host") % b"/x" + b"{}"))
+        # Half a request is read by the application, which refuses it when it has all of it.
+        with connect(port, post.replace(b"host", close + b"host") % b"/v1/completions") as half:
+            time.sleep(0.1)
+            half.sendall(b"{}")
+            late = read_all(half)
+    assert not any(each.startswith(b"HTTP/1.1 503 ") for each in (probe, other, late))
+    assert len(seen) == 2
+
+
 def test_what_is_no_http_is_told_so_with_the_headers_of_every_answer(port: int):
     for sent in (b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", REQUEST + b"x\r\n\r\n"):
         told = read_all(connect(port, sent))
         head, _, body = told.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert all(name + b": " + value in head for name, value in SECURITY_HEADERS)
-        assert body == b'{"error": "bad_request"}'
+        assert json.loads(body)["error"] == "bad_request"
 
 
 def test_a_body_in_broken_chunks_is_no_http(port: int):

@@ -67,3 +67,17 @@ def test_the_size_is_bounded_and_the_bound_is_no_fantasy(length: int):
     found = len(heads.write())
     assert found <= heads.most_bytes
     assert length < 15 or heads.most_bytes < 3 * found  # half of a matrix is 0.0
+
+
+def test_a_model_is_searched_for_what_it_lacks_once_and_not_for_every_request():
+    run = run_of("gpt", n_layer=2, n_head=2)
+    traced: list[object] = []
+
+    def apply(params: Any, *inputs: Any, **options: Any) -> Any:
+        traced.append(options["capture"])
+        return run.model.apply(params, *inputs, **options)
+
+    noted: Any = SimpleNamespace(**{**vars(run), "model": run.model._replace(apply=apply)})
+    for _ in range(3):
+        assert Heads(noted, TOKENS).most_bytes
+    assert traced == [("attention",), ("gates",)]

@@ -19,10 +19,10 @@ from nanogpt_jax.experiment import prompt_tokens
 from nanogpt_jax.registry import fields_of
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.serve.api import Refusal
-from nanogpt_jax.serve.prompts import chat_prompt
 from nanogpt_jax.serve.api.openai_requests import ChatRequest, CompletionRequest
 from nanogpt_jax.serve.engine import Finish
 from nanogpt_jax.serve.limits import Caps
+from nanogpt_jax.serve.prompts import chat_prompt
 from nanogpt_jax.serve.service import Service
 from nanogpt_jax.tokenization import Options
 from nanogpt_jax.tokenization.char import CharTokenizer
@@ -150,7 +150,9 @@ def test_logprobs_of_a_completion_stand_beside_tokens_and_offsets(client: openai
 
 
 def test_logprobs_of_0_alternatives_list_the_drawn_tokens_alone(client: openai.OpenAI):
-    [choice] = client.completions.create(model="run", prompt="1", max_tokens=4, logprobs=0).choices
+    [choice] = client.completions.create(
+        model="run", prompt="1", max_tokens=4, logprobs=0, temperature=0
+    ).choices
     assert choice.logprobs and choice.logprobs.tokens
     assert choice.logprobs.top_logprobs is None
 

@@ -100,3 +100,8 @@ def test_headers_are_bounded_in_number_and_size():
     for headers in ([(b"x", b"y")] * (MOST_HEADERS + 1), [(b"x", b"y" * 40000)]):
         with pytest.raises(Refusal, match="headers"):
             check_size(headers)
+
+
+def test_a_request_of_the_reference_api_has_a_cap_of_its_own():
+    caps = for_host("localhost", max_prompt_bytes=100).body_bytes_of
+    assert caps == {"/api/generate": 100 + 4096, "/api/train": 4096}

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from nanogpt_jax.errors import NoCheckpoint, TokenizerError
-from nanogpt_jax.experiment import Loaded, prompt_tokens
+from nanogpt_jax.errors import NoCheckpoint
+from nanogpt_jax.experiment import Loaded
 from nanogpt_jax.serve import inspections, payload, wording
 from nanogpt_jax.serve.api import Refusal
 from nanogpt_jax.serve.api.inspect_forms import (
@@ -33,6 +33,7 @@ from nanogpt_jax.serve.completions import while_connected
 from nanogpt_jax.serve.limits import Buckets, Caps
 from nanogpt_jax.serve.payload import MEDIA_TYPES, Encoding
 from nanogpt_jax.serve.plans import Plan, Prompt, Unanswerable
+from nanogpt_jax.serve.prompts import prompt_ids
 from nanogpt_jax.serve.service import Served, Service
 
 MOST_WAITING = 4
@@ -127,8 +128,8 @@ async def _answer(question: Question, request: Request, desk: Desk) -> Response:
     if encoding is None:
         allowed = " or ".join(MEDIA_TYPES.values())
         raise Refusal(406, "not_acceptable", f"accept must allow {allowed}")
-    for text in question.texts():
-        _require_short(text, desk.caps.max_prompt_bytes)
+    for field, text in question.texts().items():
+        _require_short(field, text, desk.caps.max_prompt_bytes)
     with desk.turns.enter():
         service: Service = request.app.state.service
         served = service.current()
@@ -144,11 +145,11 @@ async def _answer(question: Question, request: Request, desk: Desk) -> Response:
     return Response(body, media_type=MEDIA_TYPES[encoding], headers={"Vary": "Accept"})
 
 
-def _require_short(text: str, max_bytes: int) -> None:
+def _require_short(field: str, text: str, max_bytes: int) -> None:
     """Before tokenising, which may take long."""
     found = len(text.encode("utf-8", "surrogatepass"))
     if found > max_bytes:
-        sentence = f"the prompt has {found} bytes; at most {max_bytes} are allowed"
+        sentence = f"{field} has {found} bytes; at most {max_bytes} are allowed"
         raise Refusal(400, "prompt_too_large", sentence, max_bytes=max_bytes, actual_bytes=found)
 
 
@@ -156,7 +157,7 @@ def _plan(
     question: Question, run: Loaded, encoding: Encoding, max_bytes: int
 ) -> tuple[Plan, float]:
     """The plan of an inspection that is within bounds, and how many requests it counts as."""
-    prompts = [Prompt(run, _tokens(run, text)) for text in question.texts()]
+    prompts = [Prompt(run, _tokens(run, field, text)) for field, text in question.texts().items()]
     try:
         plan = question.plan(*prompts).at(question.precision)
     except Unanswerable as error:
@@ -166,14 +167,14 @@ def _plan(
     return plan, 1 + size_bytes / 2**20 + DEAREST * flops / MOST_FLOPS
 
 
-def _tokens(run: Loaded, text: str) -> list[int]:
+def _tokens(run: Loaded, field: str, text: str) -> Sequence[int]:
     try:
-        tokens = prompt_tokens(run, text)
-    except TokenizerError as error:  # whose message has the character
-        raise Refusal(400, "bad_request", "the prompt has a character without a token") from error
+        tokens = prompt_ids(run, text, field)
+    except Refusal as refusal:
+        raise Refusal(400, "bad_request", refusal.message, field=field) from refusal
     longest = run.shape.max_seq_len
     if not 1 <= len(tokens) <= longest:
-        sentence = f"the prompt has {len(tokens)} tokens; 1 to {longest} are required"
+        sentence = f"{field} has {len(tokens)} tokens; 1 to {longest} are required"
         raise Refusal(400, "context_length_exceeded", sentence, found=len(tokens), required=longest)
     return tokens
 

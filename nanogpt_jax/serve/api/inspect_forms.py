@@ -37,8 +37,8 @@ class Question(BaseModel):
         Literal["float32", "float16"], Field(description="of the numbers in the answer")
     ] = "float32"
 
-    def texts(self) -> list[str]:
-        """The texts that become the prompts of `plan`."""
+    def texts(self) -> dict[str, str]:
+        """The texts that become the prompts of `plan`, by field."""
         raise NotImplementedError
 
     def plan(self, *prompts: Prompt) -> Plan:
@@ -51,9 +51,9 @@ class About(Question):
 
     prompt: str
 
-    def texts(self) -> list[str]:
+    def texts(self) -> dict[str, str]:
         """The prompt."""
-        return [self.prompt]
+        return {"prompt": self.prompt}
 
 
 class TokensQuestion(About):
@@ -110,9 +110,9 @@ class PatchQuestion(Question):
         Index | None, Field(description="a token; null: what `clean` makes likeliest")
     ] = None
 
-    def texts(self) -> list[str]:
+    def texts(self) -> dict[str, str]:
         """Both prompts."""
-        return [self.clean, self.corrupted]
+        return {"clean": self.clean, "corrupted": self.corrupted}
 
     def plan(self, *prompts: Prompt) -> Plan:
         """What carries the answer."""

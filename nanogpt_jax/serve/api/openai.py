@@ -160,7 +160,8 @@ def _admit(
         raise refuse(name, f"found {max_tokens}; at most {caps.max_tokens} are allowed")
     # They are submitted together, and one client may fill half of the queue.
     if choices > (most := min(MOST_CHOICES, max(caps.queue_length // 2, 1))):
-        raise refuse("n", f"found {choices} choices; at most {most} are allowed")
+        at_fault = field if asked.n in (None, 1) else "n"
+        raise refuse(at_fault, f"found {choices} choices; at most {most} are allowed")
     found = sum(len(text.encode()) for text in texts)
     if found > caps.max_prompt_bytes:
         sentence = f"found {found} bytes of text; at most {caps.max_prompt_bytes} are allowed"
@@ -186,6 +187,7 @@ async def _generate(request: Request, served: Served, asked: Options, work: Work
             served.engine,
             served.run.tokenizer,
             client=request.state.client,
+            mailbox=request.app.state.mailbox,
             timed=request.app.state.metrics.time_tokens,
         )
         leaving.enter_context(completions)

@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanogpt_jax.registry import fields_of
-from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.sampling import SETTINGS, Sampling
 from nanogpt_jax.tokenization.chat import Message
 
 MOST_CHOICES = 16
@@ -90,7 +89,7 @@ class Options(Closed):
 
     def sampling(self, seed: int) -> Sampling:
         """How the choice of that seed is drawn."""
-        given = {name: getattr(self, name) for name in fields_of(Sampling)} | {"seed": seed}
+        given = {name: getattr(self, name) for name in SETTINGS} | {"seed": seed}
         return Sampling(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -19,8 +19,7 @@ from starlette.responses import Response
 
 from nanogpt_jax import slots
 from nanogpt_jax.experiment import Loaded
-from nanogpt_jax.registry import fields_of
-from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.sampling import SETTINGS, Sampling
 from nanogpt_jax.serve.api import Refusal
 from nanogpt_jax.serve.api.reference_forms import (
     CheckpointHealth,
@@ -173,7 +172,7 @@ async def _continue(
 ) -> list[int]:
     """The prompt and what follows it, as ids."""
     run = served.run
-    given = {name: getattr(asked, name) for name in fields_of(Sampling)}
+    given = {name: getattr(asked, name) for name in SETTINGS}
     given = {name: value for name, value in given.items() if value is not None}
     wanted = slots.Request(
         prompt=prompt,
@@ -186,6 +185,7 @@ async def _continue(
         served.engine,
         run.tokenizer,
         client=request.state.client,
+        mailbox=request.app.state.mailbox,
         timed=request.app.state.metrics.time_tokens,
     ) as completions:
         completions.submit(wanted)
