@@ -57,7 +57,7 @@ def serve(
     seconds: Annotated[float, "of each load on each server", positive] = 20.0,
     max_tokens: Annotated[int, "tokens of an answer", positive] = 64,
     slots: Annotated[int, "generations at once, of each server", positive] = 8,
-    queue_length: Annotated[int, "generations that wait, of each server", positive] = 64,
+    queue_length: Annotated[int, "generations that wait, of each server", positive] = 16,
     ttft_seconds: Annotated[float, "goodput: most to the first token", positive] = 1.0,
     tpot_seconds: Annotated[float, "goodput: most per token after it", positive] = 0.1,
     json: Annotated[str, "file for all figures"] = "",

@@ -60,7 +60,7 @@ class Engine:
         self,
         slots: Slots,
         *,
-        queue_length: int = 64,
+        queue_length: int = 16,
         stall_seconds: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -180,7 +180,7 @@ class Engine:
             with self._changed:
                 self._dead = True
                 self._changed.notify_all()
-            self._end_all("error")
+            self._end_all("abort" if self._closing else "error")
 
     def _wait_for_work(self) -> bool:
         """Whether there is something to do; False when the engine closes."""

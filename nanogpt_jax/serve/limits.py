@@ -32,7 +32,7 @@ class Caps:
     max_train_steps: Annotated[int, "longest run that a request may start", positive] = 100_000
     max_learning_rate: Annotated[float, "highest rate of such a run", positive] = 1.0
     slots: Annotated[int, "generations that share one step of the model", positive] = 8
-    queue_length: Annotated[int, "generations that wait for a slot", positive] = 64
+    queue_length: Annotated[int, "generations that wait for a slot", positive] = 16
     drain_seconds: Annotated[float, "what runs may finish before the server ends", non_negative] = (
         20.0
     )

@@ -62,7 +62,7 @@ class Service:
         *,
         source: Source = "explicit",
         slots: int = 8,
-        queue_length: int = 64,
+        queue_length: int = 16,
         drafts: Drafts = lambda run: None,
     ):
         self.source: Source = source

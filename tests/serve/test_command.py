@@ -84,6 +84,7 @@ def test_streams_under_way_end_before_the_server_does(workdir: Path):
         assert process.end() == ExitCode.DONE
     requests = [line for line in process.log if " POST /v1/completions 200 " in line]
     assert len(requests) == len(streams)
+    assert " INFO jax " in process.log[0] and " on cpu: " in process.log[0]
     assert str(workdir) not in "".join(process.log) and PROMPT not in "".join(process.log)
 
 
@@ -119,6 +120,7 @@ def test_a_server_that_still_loads_ends_at_once(workdir: Path, number: signal.Si
         process.port = port
         state: object = None
         while state is None:
+            assert process.popen.poll() is None
             with contextlib.suppress(ConnectionError):
                 state = json.loads(process.ask("/ready")[1])
         assert state == {"state": "loading"}

@@ -162,6 +162,18 @@ def test_the_log_has_one_line_for_a_request_and_nothing_of_its_body(
     assert second.startswith("127.0.0.1 GET / 431 ")
 
 
+def test_probes_are_worth_a_line_only_when_they_are_refused(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        for path in ("/health", "/ready", "/metrics"):
+            ask(Guard(echo), path)
+            ask(Guard(echo), path, headers=[("host", "evil.example")])
+    assert [line.split()[2:4] for line in caplog.messages] == [
+        ["/health", "421"],
+        ["/ready", "421"],
+        ["/metrics", "421"],
+    ]
+
+
 def test_a_client_that_leaves_before_it_has_asked_gets_no_answer(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
         answered = ask(Guard(echo), method="POST", headers=[HOST, JSON], pieces=[])
