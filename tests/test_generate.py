@@ -17,10 +17,10 @@ import pytest
 
 from nanogpt_jax import models as model_files
 from nanogpt_jax.generate import Generator
-from nanogpt_jax.slots import Alternative, Drawn
 from nanogpt_jax.interface import KVCache, LanguageModel, ModelOutput
 from nanogpt_jax.models import models
 from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.slots import Alternative, Drawn
 from tests.fakes import compile_events
 
 V, CONTEXT = 17, 8

@@ -18,7 +18,7 @@ from nanogpt_jax.serve.training import RunInProgress, TrainingUnavailable, Unkno
 
 URL = "http://127.0.0.1:8787"
 ASKED = {"train_steps": 10, "learning_rate": 0.1, "checkpoint_interval": 5, "eval_interval": 0}
-RUN_ID, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
+RUN_ID, OTHER = (str(uuid.uuid5(uuid.NAMESPACE_URL, each)) for each in ("one", "other"))
 MANIFEST = {
     "run_id": RUN_ID,
     "status": "running",
