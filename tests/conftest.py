@@ -3,6 +3,7 @@
 It knows nothing of the package, so that a broken import fails one test file and not all of them.
 """
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,27 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # No deadline, because the first example compiles; derandomized, because a failure must repeat.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("tests")
+
+
+# What the extras serve and clients bring, without which nothing under tests/serve can be imported.
+SERVING = ("fastapi", "httpx", "openai", "prometheus_client", "schemathesis", "uvicorn")
+MISSING = [name for name in SERVING if importlib.util.find_spec(name) is None]
+collect_ignore = ["serve"] if MISSING else []
+
+
+def pytest_configure() -> None:
+    """In CI nothing may be left out."""
+    if MISSING and os.environ.get("CI"):
+        raise pytest.UsageError(f"tests/serve needs {', '.join(MISSING)}: the extras of .ci/run")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was left out."""
+    if MISSING:
+        terminalreporter.write_line(
+            f"tests/serve was left out, for want of {', '.join(MISSING)}: "
+            "NANOGPT_EXTRAS=serve,clients scripts/run pytest"
+        )
 
 
 # Runs of many seconds that several tests look at: on eight devices, of two variants, of two phases.

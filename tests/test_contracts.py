@@ -46,6 +46,8 @@ DEEP = [case for case in REGISTERED if models[case[0]]().shape(V).n_layer > 1]
 NARROW = [case for case in REGISTERED if case[0] != "rustgpt"]
 # Half the time to compile, and the same mathematics.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# To compile every contract of every model takes a minute; .ci/run takes it.
+QUICK = {"embedding", "gpt", "moe"}
 SITES = ("residual", "attention", "head_out", "mlp_out", "router", "gates")
 
 
@@ -170,9 +172,13 @@ def make_case(name: str, switches: tuple[tuple[str, Any], ...]) -> Case:
 
 
 def over(cases: list[tuple[str, dict[str, Any]]]) -> Any:
-    """One test a case, named after its model."""
-    ids = [name if not switches else f"{name}-classic" for name, switches in cases]
-    return pytest.mark.parametrize("case", cases, ids=ids, indirect=True)
+    """One test a case, named after its model; those but of QUICK are slow."""
+    found = []
+    for name, switches in cases:
+        id_ = name if not switches else f"{name}-classic"
+        marks = () if id_ in QUICK else pytest.mark.slow
+        found.append(pytest.param((name, switches), id=id_, marks=marks))
+    return pytest.mark.parametrize("case", found, indirect=True)
 
 
 @pytest.fixture

@@ -101,7 +101,13 @@ def case_of(name: str) -> Case:
     return Case(model, params, Generator(model, CONTEXT))
 
 
-@pytest.fixture(params=sorted(models))
+QUICK = ("embedding", "gpt")  # the others compile long, and are left to .ci/run
+CASES = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(models)
+]
+
+
+@pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 

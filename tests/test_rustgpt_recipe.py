@@ -105,6 +105,7 @@ def test_one_vocabulary_covers_both_phases(phased: tuple[Path, str]):
     assert spoken - written
 
 
+@pytest.mark.slow
 def test_the_second_phase_starts_from_the_first_with_its_optimizer(cache: Path):
     phases = {"one": {}, "two": {"train.steps": 0, "init.optimizer": True}}
     own = [(name, text) for name, text in overrides() if name != "train.steps"]

@@ -154,6 +154,7 @@ def table_model(logits_VV: np.ndarray) -> LanguageModel:
     return LanguageModel(lambda _: {}, apply, lambda _, hidden: hidden, {}, empty_cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 def test_sampled_texts_have_the_exact_distribution_of_all_continuations(kind: str):
     """Three tokens, four places, 81 continuations: chi-square of 6000 texts with 80 degrees."""

@@ -192,10 +192,12 @@ async def _share(way: str, port: int, requests: Requests, seconds: float) -> Fai
 
 def _written_by_the_run(port: int, model: str, tokenizer: Tokenizer, context: int) -> list[int]:
     """Tokens that the run has written, at least as many as fit into its context."""
-    form = {"model": model, "prompt": [tokenizer.bos_id], "n": TEXTS, "seed": 0}
+    form = {"model": model, "prompt": [tokenizer.bos_id]}
     form["max_tokens"] = min(TEXT_TOKENS, context - 1)
-    choices = fetch(port, "POST", "/v1/completions", form)["choices"]
-    tokens = [int(token) for each in choices for token in tokenizer.encode(each["text"])]
+    tokens: list[int] = []
+    for seed in range(TEXTS):
+        answer = fetch(port, "POST", "/v1/completions", {**form, "seed": seed})
+        tokens += map(int, tokenizer.encode(answer["choices"][0]["text"]))
     return np.resize(tokens or [tokenizer.bos_id], max(len(tokens), context)).tolist()
 
 

@@ -112,6 +112,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"unbroken": unbroken, "broken": broken}
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_resumed_run_has_the_digest_of_an_unbroken_one(
     runs: dict[str, Path],
 ) -> None:

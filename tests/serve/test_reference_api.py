@@ -210,7 +210,9 @@ def test_a_generation_that_the_server_ends_early_is_no_answer(service: Service):
         listener.finish("abort")
         return object()
 
-    engine: Any = SimpleNamespace(submit=submit, cancel=lambda ticket: None)
+    engine: Any = SimpleNamespace(
+        submit=submit, cancel=lambda ticket: None, check_room=lambda client: None
+    )
     ending = SimpleNamespace(
         current=lambda: Served(served.workdir, served.run, engine, served.checkpoint_sha256)
     )
