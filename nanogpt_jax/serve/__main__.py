@@ -9,6 +9,7 @@ too, as NANOGPT_JAX_MAX_TOKENS=256. docs/serving.md has the routes.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -85,6 +86,9 @@ def main(
         patience = Patience(
             receive_seconds=caps.receive_seconds,
             write_seconds=caps.write_seconds,
+            most_generations=caps.slots + caps.queue_length,
+            # Behind proxies all come from one address.
+            most_of_one=caps.slots + caps.queue_length // (1 if trusted_proxies else 2),
             busy_seconds=lambda: service.current().engine.busy_seconds(),
             observe=application.state.metrics.count_request,
         )
@@ -112,6 +116,10 @@ def _open(workdir: Path, step: str, latest: bool, draft: str, caps: Caps) -> Ser
 
 
 def _announce(service: Service, address: str) -> None:
+    # What is there now stays: without this, collections that walk all of it take most of the event
+    # loop's time under overload, since every connection makes objects.
+    gc.collect()
+    gc.freeze()
     served = service.current()
     where = f"{served.workdir.name} step {served.run.step} on {address}"
     print(f"serving {where} (docs at /docs)", flush=True)

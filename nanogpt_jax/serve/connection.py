@@ -5,8 +5,8 @@ headers; bytes that trickle buy no time. What an answer writes must have left fo
 `write_seconds`, and a writer waits for it, so that a client that does not read holds one message
 of memory and no more. The deadline for a body is that of bodies.py.
 
-While generation has no room, a request for it that comes whole is refused here: to parse it would
-cost as much as to serve a token.
+While there is no room for one more generation, a request for one that comes whole is refused here:
+to parse it would cost as much as to serve a token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import re
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from absl import logging
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -43,14 +43,17 @@ def most_connections() -> int:
 class Patience:
     """How long a connection may take for what, and how many there may be.
 
-    `busy_seconds` is 0, or how long from now a new generation will have no room; `observe` is told
-    of those that are refused for it.
+    `most_generations` are those that the engine takes in, `most_of_one` from one address;
+    `busy_seconds` says when one more is
+    likely to have room, and `observe` is told of those that are refused for want of it.
     """
 
     receive_seconds: float = 10.0
     write_seconds: float = 20.0
     most_connections: int = dataclasses.field(default_factory=most_connections)
-    busy_seconds: Callable[[], int] = lambda: 0
+    most_generations: int = 1 << 30
+    most_of_one: int = 1 << 30
+    busy_seconds: Callable[[], int] = lambda: 1
     observe: Callable[[str, str, int], None] | None = None  # method, route, status
 
 
@@ -59,6 +62,7 @@ def with_patience(patience: Patience) -> type[Connection]:
 
     class Patient(Connection):
         limits = patience
+        generating: ClassVar[set[Connection]] = set()
 
     return Patient
 
@@ -90,12 +94,20 @@ class Connection(H11Protocol):
     """uvicorn's protocol with deadlines."""
 
     limits: Patience
+    # Those whose requests for a generation are not answered yet. Counted when they come, because a
+    # crowd that comes at once would all find the engine's queue empty.
+    generating: ClassVar[set[Connection]]
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._new = True
+
+    @property
+    def address(self) -> str:
+        """Where the client is, without its port."""
+        return self.client[0] if self.client else ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begins to wait for a request."""
@@ -122,7 +134,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Says that what came is no HTTP, where no answer has begun, and closes."""
-        logging.info("%s sent what is no HTTP", escape(str(self.client and self.client[0])))
+        logging.info("%s sent what is no HTTP", escape(self.address))
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(farewell(Refusal(400, "bad_request", "this is no HTTP/1.1")))
         self.transport.close()
@@ -138,8 +150,14 @@ class Connection(H11Protocol):
         self._writing = _cancel(self._writing)
         super().resume_writing()
 
+    def on_response_complete(self) -> None:
+        """Makes room for another generation."""
+        self.generating.discard(self)
+        super().on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the deadlines."""
+        self.generating.discard(self)
         self._receiving = _cancel(self._receiving)
         self._writing = _cancel(self._writing)
         super().connection_lost(exc)
@@ -152,11 +170,15 @@ class Connection(H11Protocol):
                 Refusal(503, "too_many_connections", sentence, retry_after_seconds=CROWD_SECONDS)
             )
         path = whole_path(data)
-        if path in GENERATING and (seconds := self.limits.busy_seconds()):
-            if self.limits.observe:
-                self.limits.observe("POST", path, 503)
-            return farewell(full_queue(seconds), path)
-        return None
+        if path not in GENERATING:
+            return None
+        own = sum(each.address == self.address for each in self.generating)
+        if len(self.generating) < self.limits.most_generations and own < self.limits.most_of_one:
+            self.generating.add(self)
+            return None
+        if self.limits.observe:
+            self.limits.observe("POST", path, 503)
+        return farewell(full_queue(self.limits.busy_seconds()), path)
 
     def _expect_request(self) -> None:
         if self._receiving is None:

@@ -134,9 +134,9 @@ class Engine:
                 raise QueueFull(self._retry_after())
 
     def busy_seconds(self) -> int:
-        """0, or while the queue is full for everybody the seconds until it is likely not."""
+        """After how many seconds whoever waits is likely to have begun."""
         with self._changed:
-            return self._retry_after() if self._waiting.is_full() else 0
+            return self._retry_after()
 
     def cancel(self, ticket: Ticket) -> None:
         """Ends a request within one step; nothing happens to one that has ended."""

@@ -53,8 +53,8 @@ class Turns:
         for line in self._lines.values():
             yield from line
 
-    def is_full(self, client: str = "") -> bool:
-        """Whether `client`, or anybody, may add no more: half of the queue is the most for one."""
+    def is_full(self, client: str) -> bool:
+        """Whether `client` may add no more: half of the queue is the most for one."""
         own = len(self._lines.get(client, ()))
         return len(self) >= self._length or own >= max(self._length // 2, 1)
 
