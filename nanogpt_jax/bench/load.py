@@ -19,6 +19,7 @@ import numpy as np
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 1.0  # the least that a server asks for
 DATA = b"data: "
 
 
@@ -111,12 +112,18 @@ async def ask_on_time(target: Target, bodies: Sequence[bytes], moments: Sequence
 async def keep_asking(
     target: Target, bodies: Sequence[bytes], workers: int, seconds: float
 ) -> Phase:
-    """A closed loop: `workers` clients of which each asks again once it is answered."""
+    """A closed loop: `workers` clients of which each asks again once it is answered.
+
+    Who is told to come again later does.
+    """
     watch, following, answers = _Watch(), itertools.cycle(bodies), []
 
     async def work() -> None:
         while time.monotonic() < watch.started + seconds:
-            answers.append(await ask(target, next(following)))
+            answer = await ask(target, next(following))
+            answers.append(answer)
+            if answer.retry_after:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):

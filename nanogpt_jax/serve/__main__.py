@@ -9,7 +9,6 @@ too, as NANOGPT_JAX_MAX_TOKENS=256. docs/serving.md has the routes.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -30,8 +29,6 @@ from nanogpt_jax.serve.service import Service, find_latest
 
 if TYPE_CHECKING:
     from nanogpt_jax.serve.training import TrainingRuns
-
-SWITCH_SECONDS = 1e-4
 
 
 def main(
@@ -65,7 +62,7 @@ def main(
     )
     try:
         from nanogpt_jax.serve import app, lifecycle
-        from nanogpt_jax.serve.connection import Patience
+        from nanogpt_jax.serve.connection import patience_of
         from nanogpt_jax.serve.training import TrainingRuns
     except ModuleNotFoundError as error:
         raise MissingExtra("the server", "serve") from error
@@ -74,27 +71,20 @@ def main(
         for number in lifecycle.SIGNALS:  # until the server listens there is nothing to drain
             signal.signal(number, lambda number, frame: _leave(ExitCode.DONE))
         journal.install()
-        # The engine gives way to the event loop, and the loop to the engine, within a tenth of a
-        # millisecond: with Python's five, refusals under overload took seconds.
-        sys.setswitchinterval(SWITCH_SECONDS)
         logging.info("%s", describe_devices())
         service = _open(workdir, step, latest, draft, caps)
         training = TrainingRuns(service, source=source)
         if reload:
             threading.Thread(target=service.follow, name="reload", daemon=True).start()
         application = app.build_app(service, caps, training, policy=policy)
-        patience = Patience(
-            receive_seconds=caps.receive_seconds,
-            write_seconds=caps.write_seconds,
-            most_generations=caps.slots + caps.queue_length,
-            # Behind proxies all come from one address.
-            most_of_one=caps.slots + caps.queue_length // (1 if trusted_proxies else 2),
-            busy_seconds=lambda: service.current().engine.busy_seconds(),
-            observe=application.state.metrics.count_request,
-        )
         server = lifecycle.Server(
             application,
-            patience,
+            patience_of(
+                caps,
+                busy_seconds=lambda: service.current().engine.busy_seconds(),
+                observe=application.state.metrics.count_request,
+                one_address=trusted_proxies > 0,
+            ),
             drain=lambda: _drain(service, training, caps.drain_seconds),
             is_ready=lambda: service.current().engine.state == "ready",
             is_dead=lambda: service.current().engine.state == "dead",
@@ -116,10 +106,6 @@ def _open(workdir: Path, step: str, latest: bool, draft: str, caps: Caps) -> Ser
 
 
 def _announce(service: Service, address: str) -> None:
-    # What is there now stays: without this, collections that walk all of it take most of the event
-    # loop's time under overload, since every connection makes objects.
-    gc.collect()
-    gc.freeze()
     served = service.current()
     where = f"{served.workdir.name} step {served.run.step} on {address}"
     print(f"serving {where} (docs at /docs)", flush=True)

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanogpt_jax.serve.asgi import GENERATING, SECURITY_HEADERS, Refusal, full_queue
 from nanogpt_jax.serve.journal import escape
+from nanogpt_jax.serve.limits import Caps
 
 MOST_CONNECTIONS = 1000
 CROWD_SECONDS = 5
@@ -55,6 +56,24 @@ class Patience:
     most_of_one: int = 1 << 30
     busy_seconds: Callable[[], int] = lambda: 1
     observe: Callable[[str, str, int], None] | None = None  # method, route, status
+
+
+def patience_of(
+    caps: Caps,
+    *,
+    busy_seconds: Callable[[], int],
+    observe: Callable[[str, str, int], None],
+    one_address: bool = False,
+) -> Patience:
+    """The limits of a server with `caps`; `one_address`: all clients come through proxies."""
+    return Patience(
+        receive_seconds=caps.receive_seconds,
+        write_seconds=caps.write_seconds,
+        most_generations=caps.slots + caps.queue_length,
+        most_of_one=caps.slots + caps.queue_length // (1 if one_address else 2),
+        busy_seconds=busy_seconds,
+        observe=observe,
+    )
 
 
 def with_patience(patience: Patience) -> type[Connection]:

@@ -52,7 +52,7 @@ def main(
     """Serves until SIGTERM."""
     try:
         from nanogpt_jax.serve import app, lifecycle
-        from nanogpt_jax.serve.connection import Patience
+        from nanogpt_jax.serve.connection import patience_of
     except ModuleNotFoundError as error:
         raise MissingExtra("the server", "serve") from error
 
@@ -60,11 +60,14 @@ def main(
         journal.install()
         service = PeerService(workdir, step, caps)
         engine = service.current().engine
+        application = app.build_app(cast(Service, service), caps)
+        observe = application.state.metrics.count_request
         lifecycle.Server(
-            app.build_app(cast(Service, service), caps),
-            Patience(),
+            application,
+            patience_of(caps, busy_seconds=engine.busy_seconds, observe=observe),
             drain=lambda: engine.drain(caps.drain_seconds),
             is_ready=lambda: engine.state == "ready",
+            is_dead=lambda: engine.state == "dead",
             announce=lambda: print(f"serving on {lifecycle.address_of(listener)}", flush=True),
         ).run([listener])
         engine.close()

@@ -96,14 +96,9 @@ class TransformersEngine:
             raise ValueError("only greedy generation inside the context is measured here")
         if not 1 <= len(request.prompt) <= self._context:
             raise ValueError(f"a prompt of {len(request.prompt)} tokens does not fit")
-        if (state := self.state) != "ready":
-            raise NotServing(f"the engine is {state}; try again later")
         ticket = Ticket(next(self._names), request, listener, client, time.monotonic())
         with self._changed:
-            own = sum(each.client == client for each in self._tickets.values())
-            own_most = self._slots + max(self._queue_length // 2, 1)
-            if len(self._tickets) >= self._slots + self._queue_length or own >= own_most:
-                raise QueueFull(self._retry_after())
+            self.check_room(client)
             self._tickets[ticket.name] = ticket
         self._manager.register_result_handler(ticket.name, functools.partial(self._tell, ticket))
         # The last token of all is drawn and not read, so it may stand one beyond the context.
@@ -116,6 +111,21 @@ class TransformersEngine:
             eos_token_id=sorted(request.stop),
         )
         return ticket
+
+    def check_room(self, client: str) -> None:
+        """Raises what `submit` would at this moment, whatever the request."""
+        if (state := self.state) != "ready":
+            raise NotServing(f"the engine is {state}; try again later")
+        with self._changed:
+            own = sum(each.client == client for each in self._tickets.values())
+            own_most = self._slots + max(self._queue_length // 2, 1)
+            if len(self._tickets) >= self._slots + self._queue_length or own >= own_most:
+                raise QueueFull(self.busy_seconds())
+
+    def busy_seconds(self) -> int:
+        """After how many seconds whoever waits is likely to have begun."""
+        with self._changed:
+            return max(1, math.ceil(len(self._tickets) * self._request_seconds / self._slots))
 
     def cancel(self, ticket: Ticket) -> None:
         """Ends a request; nothing happens to one that has ended."""
@@ -180,9 +190,6 @@ class TransformersEngine:
             left = list(self._tickets.values())
         for ticket in left:
             self._end(ticket, reason)
-
-    def _retry_after(self) -> int:
-        return max(1, math.ceil(len(self._tickets) * self._request_seconds / self._slots))
 
 
 def _manager_of(run: Loaded, slots: int) -> Any:
