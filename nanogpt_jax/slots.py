@@ -297,16 +297,13 @@ def _drawn(draws: Draws, slot: int, request: Request) -> list[Drawn]:
     """What a row has drawn, as values of the host."""
     found = []
     for place in range(int(draws.count_B[slot])):
-        others = zip(
-            draws.others_BTA[slot, place, : request.alternatives].tolist(),
-            draws.other_logprobs_BTA[slot, place, : request.alternatives].tolist(),
-            strict=True,
+        token, logprob = int(draws.tokens_BT[slot, place]), float(draws.logprobs_BT[slot, place])
+        tokens = draws.others_BTA[slot, place, : request.alternatives].tolist()
+        logprobs = draws.other_logprobs_BTA[slot, place, : request.alternatives].tolist()
+        others = (
+            # Summed up in another program, its own could differ in the last bit.
+            Alternative(other, logprob if other == token else each)
+            for other, each in zip(tokens, logprobs, strict=True)
         )
-        found.append(
-            Drawn(
-                int(draws.tokens_BT[slot, place]),
-                float(draws.logprobs_BT[slot, place]),
-                tuple(map(Alternative._make, others)),
-            )
-        )
+        found.append(Drawn(token, logprob, tuple(others)))
     return found
