@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Two-sided 95 % quantile of the normal distribution.
 NORMAL_95 = 1.96
@@ -37,7 +38,7 @@ def alternate(contenders: Mapping[str, Callable[[], None]], rounds: int) -> dict
     return seconds
 
 
-def speed_up(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
+def speed_up(slow: ArrayLike, fast: ArrayLike) -> Ratio:
     """The geometric mean of slow / fast, round by round.
 
     Rounds of one number ran beside each other, so what slowed the machine slowed both. The

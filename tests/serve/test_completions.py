@@ -146,7 +146,7 @@ def test_several_completions_are_read_together_and_joined_apart():
 def test_the_loop_is_woken_once_for_all_that_came_and_who_reads_late_gets_one_piece():
     async def run() -> tuple[list[Piece], int]:
         woken = 0
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
         wake = loop.call_soon_threadsafe
 
         def count(*words: Any) -> Any:
