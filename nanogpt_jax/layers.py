@@ -159,6 +159,8 @@ class Attention(nn.Module):
         if sites.wants("attention") or (self.dropout and context.key is not None):
             p_BHTS = sites("attention", F.attention_probabilities(q_BHTC, k_BKTC, allowed_BTS))
             y_BHTC = F.mix(drop(p_BHTS, self.dropout, context.key, "attention"), v_BKTC)
+        elif cache is None:
+            y_BHTC = F.attend_causally(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         else:
             y_BHTC = F.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         y_BHTC = sites("head_out", y_BHTC)

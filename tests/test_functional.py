@@ -212,3 +212,24 @@ def test_constrain_speaks_only_to_a_mesh_that_divides_the_rows():
         assert [constrained(rows) for rows in (1, 4, 6, 12)] == [False, False, True, True]
     with jax.sharding.use_abstract_mesh(AbstractMesh((2,), ("devices",), (AxisType.Auto,))):
         assert not constrained(6)
+
+
+@pytest.mark.parametrize("length", [100, 128, 300])
+def test_causal_attention_in_chunks_is_the_same_with_the_same_gradient(length: int):
+    rng = np.random.default_rng(0)
+    q, k, v, target = (
+        jnp.asarray(rng.normal(size=(2, heads, length, 4)), jnp.float32) for heads in (4, 2, 2, 4)
+    )
+    segments_BT = np.sort(rng.integers(3, size=(2, length)))
+    allowed = F.causal_mask(length) & (segments_BT[:, :, None] == segments_BT[:, None, :])
+
+    def weighed(attend: Any) -> Any:
+        def total(q: Any, k: Any, v: Any) -> Any:
+            return jnp.sum(attend(q, k, v, allowed) * target)
+
+        return quick_jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(q, k, v)
+
+    (one, gradient), (other, expected) = weighed(F.attend_causally), weighed(F.attend)
+    assert one == pytest.approx(float(other), rel=1e-5)
+    for found, wanted in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)

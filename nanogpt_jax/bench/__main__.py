@@ -1,5 +1,6 @@
 """Measure what this code does beside other ways to do it.
 
+python -m nanogpt_jax.bench ceiling|train|attention [--peer=torch] [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench decode --workdir=DIR [--step=N|last|best] [--draft=lookup|DIR]
     [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench serve --workdir=DIR [--step=N|last|best] [--peer=transformers]
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +20,11 @@ from absl import logging
 from nanogpt_jax import cli, experiment
 from nanogpt_jax.bench import decode as decoding
 from nanogpt_jax.bench import serve as serving
+from nanogpt_jax.bench.contest import compete
 from nanogpt_jax.bench.figures import Limits, render, render_fairness
+from nanogpt_jax.bench.suites import SUITES
+from nanogpt_jax.bench.verdict import Line, judge
+from nanogpt_jax.bench.verdict import render as render_lines
 from nanogpt_jax.registry import non_negative, positive
 from nanogpt_jax.runtime import describe_devices
 from nanogpt_jax.speculation import PromptLookup
@@ -89,7 +95,27 @@ def _plain(found: decoding.Speculation | None) -> dict[str, int] | None:
     return None if found is None else dataclasses.asdict(found)
 
 
-COMMANDS = {"decode": decode, "serve": serve}
+def _suite(name: str) -> Callable[..., None]:
+    def run(
+        *,
+        peer: Annotated[Literal["", "torch"], "who else does the work"] = "",
+        rounds: Annotated[int, "rounds of each contestant, taking turns", positive] = 7,
+        json: Annotated[str, "file for the rates of every round"] = "",
+    ) -> None:
+        cli.quiet()
+        lines: list[Line] = []
+        for contest in SUITES[name](peer == "torch"):
+            logging.info("%s", contest.row)
+            lines += judge(contest, compete(contest.contestants, rounds))
+        print(render_lines(lines))
+        if json:
+            write_whole(Path(json), json_.dumps([line.as_json() for line in lines], indent=1))
+
+    run.__doc__ = SUITES[name].__doc__
+    return run
+
+
+COMMANDS = {**{name: _suite(name) for name in SUITES}, "decode": decode, "serve": serve}
 
 if __name__ == "__main__":
     cli.run(COMMANDS, __doc__)

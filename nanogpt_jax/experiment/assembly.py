@@ -87,7 +87,6 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
             f"{layout.shards} devices that split a batch: change parallel.data or the batch"
         )
     parts = open_held(plan, corpus, tokenizer, plan.eval.batches, chat)
-    numbers, switches = _optimizer_fields(plan)
     return Run(
         plan=plan,
         record=record,
@@ -95,17 +94,8 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
         parts=parts,
         tokenizer=tokenizer,
         shape=shape,
-        recipe=Recipe(
-            model=model,
-            vocab_size=tokenizer.vocab_size,
-            optimizer=plan.optimizer.name,
-            schedule=plan.schedule.name,
-            switches=switches,
-            accumulate=plan.train.accumulate_steps,
-            dropout=getattr(plan.model, "dropout", 0.0) > 0,
-            clip_logits=plan.optimizer.clip_logits_norm > 0,
-        ),
-        hyper=_hyper(plan, numbers, record.config["schedule"]["total_steps"]),
+        recipe=build_recipe(plan, model, tokenizer.vocab_size),
+        hyper=build_hyper(plan, record.config["schedule"]["total_steps"]),
         layout=layout,
         batches=pipeline.train_batches(
             parts,
@@ -254,14 +244,28 @@ def _optimizer_fields(plan: Plan) -> tuple[dict[str, float], dict[str, Any]]:
     return numbers, switches
 
 
-def _hyper(plan: Plan, numbers: dict[str, float], total_steps: int) -> Hyper:
+def build_recipe(plan: Plan, model: LanguageModel, vocab_size: int) -> Recipe:
+    """What is compiled into a step."""
+    return Recipe(
+        model=model,
+        vocab_size=vocab_size,
+        optimizer=plan.optimizer.name,
+        schedule=plan.schedule.name,
+        switches=_optimizer_fields(plan)[1],
+        accumulate=plan.train.accumulate_steps,
+        dropout=getattr(plan.model, "dropout", 0.0) > 0,
+        clip_logits=plan.optimizer.clip_logits_norm > 0,
+    )
+
+
+def build_hyper(plan: Plan, total_steps: int) -> Hyper:
     """Every number of the optimizer and schedule as a float32 array."""
     tree = {
         "learning_rate": plan.optimizer.learning_rate,
         "clip_norm": plan.optimizer.clip_norm,
         "clip_logits_norm": plan.optimizer.clip_logits_norm,
         "aux_weight": getattr(plan.model, "aux_weight", 0.0),
-        "optimizer": numbers,
+        "optimizer": _optimizer_fields(plan)[0],
         "schedule": {"total_steps": total_steps, **plan.schedule_fields},
     }
     return jax.tree.map(np.float32, tree)
