@@ -124,6 +124,7 @@ def test_an_answer_that_could_fill_the_context_leaves_half_of_it_to_what_was_sai
     assert [message.content for message in chat.messages][::2] == ["one?", "o"]
 
 
+@pytest.mark.slow
 def test_drafts_change_no_answer(tuned: Path):
     plain = open_chat(experiment.load(tuned), "", 6, GREEDY)
     drafted = open_chat(experiment.load(tuned), "", 6, GREEDY, draft=str(tuned))

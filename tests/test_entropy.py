@@ -98,7 +98,7 @@ def see_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("leak", "model", "steps"),
     [
-        (train_on_what_is_held_out, "embedding", 300),
+        pytest.param(train_on_what_is_held_out, "embedding", 300, marks=pytest.mark.slow),
         (predict_the_input, "embedding", 100),
         pytest.param(see_what_follows, "multi_head", 200, marks=pytest.mark.slow),
     ],

@@ -109,13 +109,14 @@ def test_no_tokens_are_no_text_but_the_prompt(workdir):
     assert sampled(workdir, "--prompt=The", "--max_tokens=0") == "The\n"
 
 
-@pytest.mark.parametrize("draft", ["lookup", "itself"])
+@pytest.mark.parametrize("draft", ["lookup", pytest.param("itself", marks=pytest.mark.slow)])
 def test_drafts_change_nothing_but_the_speed(draft, trained, workdir):
     flags = (workdir, "--prompt=The ", "--max_tokens=300", "--seed=4")
     draft = str(trained[0]) if draft == "itself" else draft
     assert sampled(*flags, f"--draft={draft}") == sampled(*flags)
 
 
+@pytest.mark.slow
 def test_beams_find_a_longer_text_where_length_is_rewarded(workdir):
     flags = (workdir, "--prompt=The ", "--max_tokens=8", "--beams=6")
     likeliest, long = sampled(*flags), sampled(*flags, "--length_penalty=5")

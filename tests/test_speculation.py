@@ -87,7 +87,7 @@ def proposers() -> dict[str, Proposer]:
     }
 
 
-@pytest.fixture(params=["lookup", "draft"])
+@pytest.fixture(params=["lookup", pytest.param("draft", marks=pytest.mark.slow)])
 def proposer(request: pytest.FixtureRequest) -> Proposer:
     return proposers()[request.param]
 
@@ -181,6 +181,7 @@ def test_sampled_texts_have_the_exact_distribution_of_all_continuations(kind: st
     assert statistic < 80 + 4 * (2 * 80) ** 0.5  # four standard deviations
 
 
+@pytest.mark.slow
 def test_a_model_that_drafts_for_itself_is_never_wrong_and_saves_steps():
     one = case()
     slots = one.slots(DraftModel(one.model, one.params, CONTEXT, tokens=3))

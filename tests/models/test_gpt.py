@@ -196,6 +196,7 @@ def test_the_longest_context_is_the_size_of_the_position_table():
     assert "w_position" not in make().axes
 
 
+@pytest.mark.slow
 def test_each_initialisation_draws_otherwise():
     drawn = {}
     for init in get_args(InitName):

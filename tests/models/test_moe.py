@@ -194,6 +194,7 @@ def test_accumulation_and_devices_agree_with_one_big_batch():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), other, whole)
 
 
+@pytest.mark.slow
 def test_what_is_descended_is_the_mean_loss_and_the_weighted_balance():
     batch, weight = batch_of(), 0.5
     recipe = recipe_of("sgd", SHALLOW, V)
