@@ -130,7 +130,7 @@ def test_density_counts_what_is_padded_and_what_is_cropped():
     assert measure([], capacity=8, window=2) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("separate", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_no_token_learns_from_another_document_of_its_row(
     document_tokens: MakeDocuments, separate: bool
 ):
