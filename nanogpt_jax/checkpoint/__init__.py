@@ -8,7 +8,7 @@ over several hosts is not handled.
 """
 
 from nanogpt_jax.checkpoint.commit import list_steps
-from nanogpt_jax.checkpoint.digest import digest_step
+from nanogpt_jax.checkpoint.digest import digest_params, digest_step
 from nanogpt_jax.checkpoint.lock import lock_run
 from nanogpt_jax.checkpoint.reader import (
     choose,
@@ -27,6 +27,7 @@ __all__ = [
     "Kind",
     "Sidecar",
     "choose",
+    "digest_params",
     "digest_step",
     "list_steps",
     "load_learned",

@@ -15,6 +15,7 @@ import numpy as np
 from nanogpt_jax.checkpoint import items
 from nanogpt_jax.checkpoint.commit import path_of
 from nanogpt_jax.checkpoint.reader import read_sidecar
+from nanogpt_jax.interface import Params
 
 
 def digest_step(directory: Path, step: int) -> dict[str, str]:
@@ -28,6 +29,13 @@ def digest_step(directory: Path, step: int) -> dict[str, str]:
     digests = dict(sorted(digests.items()))
     lines = "".join(f"{value}  {name}\n" for name, value in digests.items())
     return digests | {"total": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def digest_params(params: Params) -> str:
+    """One hexadecimal SHA-256 of parameters that are at hand: names, types, shapes and numbers."""
+    leaves = sorted(items.named_leaves(params).items())
+    lines = "".join(f"{_of_array(np.asarray(leaf))}  {name}\n" for name, leaf in leaves)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _of_array(leaf: np.ndarray) -> str:

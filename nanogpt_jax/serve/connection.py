@@ -26,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nanogpt_jax.serve.asgi import GENERATING, SECURITY_HEADERS, Refusal, full_queue
 from nanogpt_jax.serve.journal import escape
 from nanogpt_jax.serve.limits import Caps
+from nanogpt_jax.serve.turns import share_of_one
 
 MOST_CONNECTIONS = 1000
 CROWD_SECONDS = 5
@@ -44,9 +45,9 @@ def most_connections() -> int:
 class Patience:
     """How long a connection may take for what, and how many there may be.
 
-    `most_generations` are those that the engine takes in, `most_of_one` from one address;
-    `busy_seconds` says when one more is
-    likely to have room, and `observe` is told of those that are refused for want of it.
+    `most_generations` are those that the engine takes in, `most_of_one` those from one address;
+    `busy_seconds` says when one more is likely to have room, and `observe` is told of those that
+    are refused for want of it.
     """
 
     receive_seconds: float = 10.0
@@ -66,11 +67,12 @@ def patience_of(
     one_address: bool = False,
 ) -> Patience:
     """The limits of a server with `caps`; `one_address`: all clients come through proxies."""
+    waiting = caps.queue_length
     return Patience(
         receive_seconds=caps.receive_seconds,
         write_seconds=caps.write_seconds,
-        most_generations=caps.slots + caps.queue_length,
-        most_of_one=caps.slots + caps.queue_length // (1 if one_address else 2),
+        most_generations=caps.slots + waiting,
+        most_of_one=caps.slots + (waiting if one_address else share_of_one(waiting)),
         busy_seconds=busy_seconds,
         observe=observe,
     )

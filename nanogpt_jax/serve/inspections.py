@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nanogpt_jax import inspection
+from nanogpt_jax.decoding import MOST_ALTERNATIVES
 from nanogpt_jax.inspection.intervention import RUNS_AT_ONCE
 from nanogpt_jax.interface import Params
 from nanogpt_jax.serve.payload import Field
@@ -19,7 +20,6 @@ from nanogpt_jax.serve.plans import FLOAT32_BYTES, Arrays, Plan, Prompt, Unanswe
 # The arrays that hold tokens.
 OF_TOKENS = ("tokens", "clean_tokens", "corrupted_tokens", "answer", "alternatives")
 # How many are found, however few are shown: another number would be another program.
-MOST_ALTERNATIVES = 20
 
 
 def plan_tokens(prompt: Prompt, *, alternatives: int) -> Plan:

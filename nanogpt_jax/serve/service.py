@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +49,7 @@ class _Programs(NamedTuple):
     of: object
     model: LanguageModel
     decoding: Decoding
+    proposer: Proposer | None
 
 
 class Service:
@@ -160,17 +160,15 @@ class Service:
     def _open(self, workdir: Path, step: str) -> Served:
         run = experiment.load(workdir, step)
         # One model, one set of compiled programs, whatever the parameters.
-        same = (run.plan.model, run.plan.train.compute_dtype, run.tokenizer.vocab_size)
+        same = (run.plan.model, run.plan.train.compute_dtype, run.tokenizer.sha256)
         if self._programs is None or self._programs.of != same:
             decoding = Decoding(run.model, run.shape.max_seq_len)
-            self._programs = _Programs(same, run.model, decoding)
+            self._programs = _Programs(same, run.model, decoding, self._drafts(run))
         run = dataclasses.replace(run, model=self._programs.model)
-        slots = Slots(self._programs.decoding, run.params, self._slots, self._drafts(run))
+        slots = Slots(self._programs.decoding, run.params, self._slots, self._programs.proposer)
         engine = Engine(slots, queue_length=self._queue_length)
-        digests = checkpoint.digest_step(workdir, run.step)
-        of_params = "".join(each for name, each in digests.items() if name.startswith("params"))
         engine.start()
-        return Served(workdir, run, engine, hashlib.sha256(of_params.encode()).hexdigest())
+        return Served(workdir, run, engine, checkpoint.digest_params(run.params))
 
 
 def find_latest(folder: Path) -> Path:

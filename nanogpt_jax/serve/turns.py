@@ -39,6 +39,11 @@ class Ticket:
     cancelled: bool = False
 
 
+def share_of_one(length: int) -> int:
+    """How many places of a queue one client may take: half of them, and at least one."""
+    return max(length // 2, 1)
+
+
 class Turns:
     """Requests that wait, each client's in a line of its own."""
 
@@ -54,9 +59,9 @@ class Turns:
             yield from line
 
     def is_full(self, client: str) -> bool:
-        """Whether `client` may add no more: half of the queue is the most for one."""
+        """Whether `client` may add no more."""
         own = len(self._lines.get(client, ()))
-        return len(self) >= self._length or own >= max(self._length // 2, 1)
+        return len(self) >= self._length or own >= share_of_one(self._length)
 
     def add(self, ticket: Ticket) -> None:
         """At the end of its client's line."""

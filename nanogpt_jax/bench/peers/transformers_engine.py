@@ -28,6 +28,7 @@ from nanogpt_jax.serve.engine import (
     State,
     Stats,
 )
+from nanogpt_jax.serve.turns import share_of_one
 from nanogpt_jax.slots import Drawn, Request
 
 PAGE_TOKENS = 32
@@ -118,7 +119,7 @@ class TransformersEngine:
             raise NotServing(f"the engine is {state}; try again later")
         with self._changed:
             own = sum(each.client == client for each in self._tickets.values())
-            own_most = self._slots + max(self._queue_length // 2, 1)
+            own_most = self._slots + share_of_one(self._queue_length)
             if len(self._tickets) >= self._slots + self._queue_length or own >= own_most:
                 raise QueueFull(self.busy_seconds())
 

@@ -6,12 +6,13 @@ texts become tokens, and what is too much, is decided in inspect.py.
 
 from __future__ import annotations
 
+import abc
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanogpt_jax.decoding import MOST_ALTERNATIVES
 from nanogpt_jax.serve import inspections
-from nanogpt_jax.serve.inspections import MOST_ALTERNATIVES
 from nanogpt_jax.serve.payload import MEDIA_TYPES
 from nanogpt_jax.serve.plans import Plan, Prompt
 
@@ -25,7 +26,7 @@ Alternatives = Annotated[
 ]
 
 
-class Question(BaseModel):
+class Question(BaseModel, abc.ABC):
     """What every inspection is told."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -37,13 +38,13 @@ class Question(BaseModel):
         Literal["float32", "float16"], Field(description="of the numbers in the answer")
     ] = "float32"
 
+    @abc.abstractmethod
     def texts(self) -> dict[str, str]:
         """The texts that become the prompts of `plan`, by field."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def plan(self, *prompts: Prompt) -> Plan:
         """The inspection that is meant; raises Unanswerable."""
-        raise NotImplementedError
 
 
 class About(Question):

@@ -44,6 +44,7 @@ from nanogpt_jax.serve.completions import Completions, EventStream, while_connec
 from nanogpt_jax.serve.limits import Buckets, Caps
 from nanogpt_jax.serve.prompts import chat_prompt, prompt_ids, prompt_text, refuse
 from nanogpt_jax.serve.service import Served, Service
+from nanogpt_jax.serve.turns import share_of_one
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's, of a completion
 # What OpenAI's API has and we have not, and the value that asks for nothing.
@@ -159,7 +160,7 @@ def _admit(
     if max_tokens is not None and max_tokens > caps.max_tokens:
         raise refuse(name, f"found {max_tokens}; at most {caps.max_tokens} are allowed")
     # They are submitted together, and one client may fill half of the queue.
-    if choices > (most := min(MOST_CHOICES, max(caps.queue_length // 2, 1))):
+    if choices > (most := min(MOST_CHOICES, share_of_one(caps.queue_length))):
         at_fault = field if asked.n in (None, 1) else "n"
         raise refuse(at_fault, f"found {choices} choices; at most {most} are allowed")
     found = sum(len(text.encode()) for text in texts)

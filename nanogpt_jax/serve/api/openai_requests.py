@@ -7,11 +7,13 @@ depends on the model or on the server's caps is checked in openai.py.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanogpt_jax.decoding import MOST_ALTERNATIVES
 from nanogpt_jax.sampling import SETTINGS, Sampling
 from nanogpt_jax.tokenization.chat import Message
 
@@ -24,7 +26,7 @@ Prompts = Annotated[list[Prompt], Field(min_length=1)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
-Alternatives = Annotated[int, Field(ge=0, le=20)]
+Alternatives = Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -40,7 +42,7 @@ class StreamOptions(Closed):
     include_usage: bool | None = None
 
 
-class Options(Closed):
+class Options(Closed, abc.ABC):
     """What both kinds of request have in common; the fields of `Sampling` are among them."""
 
     model: str
@@ -83,9 +85,9 @@ class Options(Closed):
         return "max_tokens", self.max_tokens
 
     @property
+    @abc.abstractmethod
     def alternatives(self) -> int | None:
         """How many alternatives of each token are asked for; None: no log-probability either."""
-        raise NotImplementedError
 
     def sampling(self, seed: int) -> Sampling:
         """How the choice of that seed is drawn."""
