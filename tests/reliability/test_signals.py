@@ -63,7 +63,7 @@ def started(
             *(f"--config.{name}={value}" for name, value in (OPTIONS | (changes or {})).items()),
         ],
         cwd=REPOSITORY,
-        env=os.environ | cache | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | cache | {"JAX_PLATFORMS": "cpu", "JAX_LOG_COMPILES": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,7 +149,8 @@ def test_a_second_signal_ends_the_process_and_nothing_is_saved_by_it(
     before = {step: digest_step(run, step) for step in list_steps(run)}
     with started(run, {"train.steps": 10 * STEPS}, "no programs") as process:
         read_until(process.stderr, f"resuming from step {STEPS}")
-        process.send_signal(signal.SIGTERM)  # while the step is compiled: the run cannot end yet
+        read_until(process.stderr, "Compiling jit(train_step)")  # the run cannot end yet
+        process.send_signal(signal.SIGTERM)
         read_until(process.stderr, "a second signal within two seconds stops at once")
         time.sleep(0.1)  # no echo of the first
         process.send_signal(signal.SIGTERM)
