@@ -65,6 +65,7 @@ def run(commands: Commands, description: str | None) -> NoReturn:
 
 def _call(bound: Callable[[], object]) -> None:
     runtime.leave_out_cuda()
+    runtime.keep_freed_memory()
     bound()
     sys.stdout.flush()  # here, where a closed pipe is no traceback
 

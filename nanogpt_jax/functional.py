@@ -7,7 +7,9 @@ of their input, so that float64 contracts hold.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +41,64 @@ def layer_norm(x: Array, eps: float) -> Array:
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
 
 
+def linear(x: Array, w: Array) -> Array:
+    """The last axis of `x` times the first of `w`, in the dtype of `x`; `linear_wide` rounded."""
+    return linear_wide(x, w).astype(x.dtype)
+
+
+def linear_wide(x: Array, w: Array) -> Array:
+    """The last axis of `x` times the first of `w`, in at least float32: one product of matrices.
+
+    The positions become the rows of one matrix first, so that the gradient of `w` is a product that
+    reads both sides as they lie. With batch and position apart XLA writes a transposed copy of each
+    activation: 13 of the 46 ms of a step on CPU (4 layers of 128).
+    """
+    y_NO = contract("NI,IO->NO", x.reshape(-1, x.shape[-1]), w.reshape(x.shape[-1], -1))
+    return y_NO.reshape(*x.shape[:-1], *w.shape[1:])
+
+
+def contract(spec: str, a: Array, b: Array) -> Array:
+    """einsum of two arrays, multiplied in the dtype of `a`, summed in at least float32.
+
+    Returns the sums unrounded, and so does its gradient for a wider `b`: a parameter in float32
+    beside activations in bfloat16 gets every bit. Every letter of `spec` stands in two of its three
+    parts.
+    """
+    if jnp.promote_types(a.dtype, jnp.float32) == a.dtype:
+        return jnp.einsum(spec, a, b.astype(a.dtype))
+    return _narrow_contraction(spec)(a, b)
+
+
+@functools.cache
+def _narrow_contraction(spec: str) -> Callable[[Array, Array], Array]:
+    """`contract` in bfloat16, with a gradient whose two products are in bfloat16 as well.
+
+    Left alone, JAX multiplies the float32 gradient of the sums in float32. On a CPU that has
+    bfloat16 instructions the narrow products are up to three times as fast.
+    """
+    of_a, of_b, of_y = spec.replace("->", ",").split(",")
+
+    def narrow(spec: str, a: Array, b: Array) -> Array:
+        return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+    def multiply(a: Array, b: Array) -> Array:
+        return narrow(spec, a, b.astype(a.dtype))
+
+    def keep(a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+        return multiply(a, b), (a, b)
+
+    def gradients(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+        a, b = kept
+        dy = dy.astype(a.dtype)
+        da = narrow(f"{of_y},{of_b}->{of_a}", dy, b.astype(a.dtype))
+        db = narrow(f"{of_a},{of_y}->{of_b}", a, dy)
+        return da.astype(a.dtype), db.astype(b.dtype)
+
+    contraction = jax.custom_vjp(multiply)
+    contraction.defvjp(keep, gradients)
+    return contraction
+
+
 def softcap(x: Array, cap: float) -> Array:
     """cap * tanh(x / cap): logits stay within ±cap (Gemma 2, 2024, arXiv:2408.00118)."""
     return cap * jnp.tanh(x / cap)
@@ -51,7 +111,8 @@ def relu2(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x Φ(x), exact (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
-    return jax.nn.gelu(x, approximate=False)
+    wide = at_least_float32(x)
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
 def gelu_tanh(x: Array) -> Array:
@@ -124,7 +185,7 @@ def attend(q_BHTC: Array, k_BKSC: Array, v_BKSC: Array, allowed_BTS: Array) -> A
     largest = jax.lax.stop_gradient(jnp.max(scores_BKGTS, axis=-1, keepdims=True))
     weights_BKQS = jnp.exp(scores_BKGTS - largest).reshape(B, K, G * T, S)
     total_BKQ1 = jnp.sum(weights_BKQS, axis=-1, keepdims=True)
-    sums_BKQC = jnp.einsum("BKQS,BKSC->BKQC", weights_BKQS.astype(v_BKSC.dtype), v_BKSC)
+    sums_BKQC = contract("BKQS,BKSC->BKQC", weights_BKQS.astype(v_BKSC.dtype), v_BKSC)
     y_BKQC = (sums_BKQC / total_BKQ1).astype(v_BKSC.dtype)
     return y_BKQC.reshape(B, K * G, T, v_BKSC.shape[-1])
 
@@ -159,9 +220,7 @@ def _scores(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array) -> Array:
     K, S = k_BKSC.shape[1], k_BKSC.shape[2]
     # The G query heads of a kv head are more queries for the same keys: one larger product.
     q_BKQC = (q_BHTC * C**-0.5).reshape(B, K, (H // K) * T, C)
-    wide = jnp.promote_types(q_BHTC.dtype, jnp.float32)
-    scores_BKQS = jnp.einsum("BKQC,BKSC->BKQS", q_BKQC, k_BKSC, preferred_element_type=wide)
-    scores_BKGTS = scores_BKQS.reshape(B, K, H // K, T, S)
+    scores_BKGTS = contract("BKQC,BKSC->BKQS", q_BKQC, k_BKSC).reshape(B, K, H // K, T, S)
     # Finite, so that a row without any allowed key stays free of NaN.
     return jnp.where(allowed_BTS[:, None, None], scores_BKGTS, -1e30)
 

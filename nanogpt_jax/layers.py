@@ -111,13 +111,13 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: Array) -> Array:
-        normed = (F.rms_norm if self.kind == "rms" else F.layer_norm)(x_BTD, self.eps)
-        D = x_BTD.shape[-1]
+        D, wide_BTD = x_BTD.shape[-1], F.at_least_float32(x_BTD)
+        normed_BTD = (F.rms_norm if self.kind == "rms" else F.layer_norm)(wide_BTD, self.eps)
         if self.gain:
-            normed = normed * param(self, "gain", (D,), ("embed",), ones).astype(x_BTD.dtype)
+            normed_BTD = normed_BTD * param(self, "gain", (D,), ("embed",), ones)
         if self.bias and self.kind == "layer":
-            normed = normed + param(self, "bias", (D,), ("embed",), zeros).astype(x_BTD.dtype)
-        return normed
+            normed_BTD = normed_BTD + param(self, "bias", (D,), ("embed",), zeros)
+        return normed_BTD.astype(x_BTD.dtype)
 
 
 class Attention(nn.Module):
@@ -167,7 +167,8 @@ class Attention(nn.Module):
         if self.init_out is None:
             return y_BHTC.swapaxes(1, 2).reshape(*x_BTD.shape[:2], H * C), cache
         w_HCD = param(self, "w_o", (H, C, D), ("heads", "head", "embed"), self.init_out)
-        y_BTD = jnp.einsum("BHTC,HCD->BTD", y_BHTC, w_HCD.astype(x_BTD.dtype))
+        y_BTHC = y_BHTC.swapaxes(1, 2)
+        y_BTD = F.linear(y_BTHC.reshape(*x_BTD.shape[:2], H * C), w_HCD.reshape(H * C, D))
         if self.bias:
             y_BTD = y_BTD + param(self, "b_o", (D,), ("embed",), zeros).astype(x_BTD.dtype)
         return y_BTD, cache
@@ -175,7 +176,7 @@ class Attention(nn.Module):
     def _project(self, name: str, x_BTD: Array, D: int, N: int, C: int) -> Array:
         heads = "heads" if name == "q" else "kv_heads"
         w_DNC = param(self, f"w_{name}", (D, N, C), ("embed", heads, "head"), self.init_in)
-        y_BNTC = jnp.einsum("BTD,DNC->BNTC", x_BTD, w_DNC.astype(x_BTD.dtype))
+        y_BNTC = F.linear(x_BTD, w_DNC).swapaxes(1, 2)
         if self.bias:
             b_NC = param(self, f"b_{name}", (N, C), (heads, "head"), zeros)
             y_BNTC = y_BNTC + b_NC.astype(x_BTD.dtype)[:, None]
@@ -221,14 +222,14 @@ class MLP(nn.Module):
             gate_BTF = self._linear("gate", x_BTD, Fh, ("embed", "mlp"), self.init_in)
             h_BTF = jax.nn.silu(gate_BTF) * h_BTF
         else:
-            h_BTF = F.ACTIVATIONS[self.activation](h_BTF)
+            # What the backward pass needs beside its input is quicker computed again than kept.
+            h_BTF = jax.checkpoint(F.ACTIVATIONS[self.activation])(h_BTF)
         return self._linear("down", h_BTF, D, ("mlp", "embed"), self.init_out)
 
     def _linear(
         self, name: str, x: Array, width: int, axes: tuple[str, str], init: Initializer
     ) -> Array:
-        w = param(self, f"w_{name}", (x.shape[-1], width), axes, init).astype(x.dtype)
-        y = jnp.einsum("BTI,IO->BTO", x, w)
+        y = F.linear(x, param(self, f"w_{name}", (x.shape[-1], width), axes, init))
         if self.bias:
             y = y + param(self, f"b_{name}", (width,), axes[1:], zeros).astype(x.dtype)
         return y

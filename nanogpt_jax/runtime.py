@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import sys
 import types
@@ -11,6 +13,8 @@ import jax
 
 # The modules by which jax finds CUDA.
 _CUDA_PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def leave_out_cuda() -> None:
@@ -24,6 +28,20 @@ def leave_out_cuda() -> None:
             stand_in = types.ModuleType(name)
             vars(stand_in)["initialize"] = lambda: None
             sys.modules.setdefault(name, stand_in)
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what XLA frees after a program, for the next one.
+
+    Else every step's temporary memory goes back to the kernel, which hands it out again page by
+    page and zeroed: of a step of 30 ms (4 layers of 128, 42 MB of temporaries) that took 11. What
+    is larger than 48 MB is mapped anew as before: an arena ends at 64. Other C libraries are left
+    as they are.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 48 * 2**20)
 
 
 def describe_devices() -> str:

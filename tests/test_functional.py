@@ -233,3 +233,30 @@ def test_causal_attention_in_chunks_is_the_same_with_the_same_gradient(length: i
     assert one == pytest.approx(float(other), rel=1e-5)
     for found, wanted in zip(gradient, expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_a_product_in_bfloat16_and_its_gradients_keep_every_bit_of_their_sums():
+    """The wide side, a parameter, gets its gradient in float32; the narrow side in its own dtype."""
+    x_BTD = jnp.asarray(normal(B, T, 64), jnp.bfloat16)
+    w_DF, dy_BTF = jnp.asarray(normal(64, 8)), normal(B, T, 8, seed=2)
+    y_BTF, gradients = jax.vjp(F.linear_wide, x_BTD, w_DF)
+    dx_BTD, dw_DF = gradients(jnp.asarray(dy_BTF, y_BTF.dtype))
+    assert (y_BTF.dtype, dx_BTD.dtype, dw_DF.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
+    x, w, dy = (
+        np.asarray(jnp.asarray(each, jnp.bfloat16), "float64") for each in (x_BTD, w_DF, dy_BTF)
+    )
+    np.testing.assert_allclose(y_BTF, x @ w, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dw_DF, np.einsum("BTD,BTF->DF", x, dy), rtol=1e-5, atol=1e-5)
+    assert F.linear(x_BTD, w_DF).dtype == jnp.bfloat16
+    rounded = np.asarray(jnp.asarray(dy @ w.T, jnp.bfloat16), "float32")
+    np.testing.assert_allclose(np.asarray(dx_BTD, "float32"), rounded, rtol=1e-2, atol=1e-6)
+    narrow = jax.grad(lambda w: jnp.sum((x_BTD @ w.astype(x_BTD.dtype)) * dy_BTF))(w_DF)
+    assert not np.allclose(narrow, dw_DF, rtol=1e-5, atol=1e-5), "what plain products lose"
+
+
+def test_a_product_of_wide_arrays_is_einsum():
+    with jax.enable_x64(True):
+        a_BTC, b_BSC = jnp.asarray(normal(B, T, C)), jnp.asarray(normal(B, S, C, seed=1))
+        y_BTS = F.contract("BTC,BSC->BTS", a_BTC, b_BSC)
+        assert y_BTS.dtype == jnp.float64
+        np.testing.assert_array_equal(y_BTS, jnp.einsum("BTC,BSC->BTS", a_BTC, b_BSC))

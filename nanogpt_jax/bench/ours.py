@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nanogpt_jax import functional, step
+from nanogpt_jax import functional, runtime, step
 from nanogpt_jax.costs import parameter_count
 from nanogpt_jax.experiment import Plan, default_config, resolve
 from nanogpt_jax.experiment.assembly import build_hyper, build_model, build_recipe
@@ -51,6 +51,7 @@ def train(
     dtype: str,
 ) -> Callable[[], Mapping[str, Any]]:
     """A round of `steps` updates, the loss of each read while the next one runs."""
+    runtime.keep_freed_memory()
     changes = {"train.seq_len": length, "train.batch_size": batch, "train.compute_dtype": dtype}
     plan = _plan(n_layer, n_head, d_model, length, changes)
     recipe = build_recipe(plan, build_model(plan, vocab), vocab)
@@ -100,6 +101,7 @@ def attention(
     *, batch: int, heads: int, length: int, channels: int, repeats: int, dtype: str
 ) -> Callable[[], Mapping[str, Any]]:
     """A round of causal attention, forward and backward, `repeats` times."""
+    runtime.keep_freed_memory()
     rng = np.random.default_rng(0)
     shape = (batch, heads, length, channels)
     q, k, v, weights = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(4))
@@ -126,6 +128,7 @@ def attention(
 
 def matmul(*, size: int, repeats: int, dtype: str) -> Callable[[], Mapping[str, Any]]:
     """A round of square products."""
+    runtime.keep_freed_memory()
     rng = np.random.default_rng(0)
     a, b = (jnp.asarray(rng.normal(size=(size, size)), dtype) for _ in range(2))
     product = jax.jit(jnp.matmul)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nanogpt_jax import functional as F
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import normal, param, zeros
 from nanogpt_jax.models import Stack, models
@@ -58,7 +59,7 @@ class Ends(nn.Module):
 
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
-        scores = jnp.einsum("...D,DV->...V", x, self.w_head_DV.astype(x.dtype))
+        scores = F.linear_wide(x, self.w_head_DV)
         return scores + self.b_head_V if self.bias else scores
 
 

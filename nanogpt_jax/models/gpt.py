@@ -155,7 +155,7 @@ class Ends(nn.Module):
             x = self.norm_final(x)
         w_DV = self.w_embed_VD.T if c.tied_head else self.w_head_DV
         # Wide from here on: near a cap of 15, bfloat16 tells only sixteenths of a nat apart.
-        logits = F.at_least_float32(jnp.einsum("...D,DV->...V", x, w_DV.astype(x.dtype)))
+        logits = F.linear_wide(x, w_DV)
         if c.head_bias:
             logits = logits + self.b_head_V
         if c.logit_clamp:

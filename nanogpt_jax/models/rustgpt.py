@@ -82,7 +82,7 @@ class Ends(nn.Module):
 
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
-        logits = jnp.einsum("...D,DV->...V", x, self.w_head_DV.astype(x.dtype))
+        logits = F.linear_wide(x, self.w_head_DV)
         return F.at_least_float32(logits) + self.b_head_V
 
 

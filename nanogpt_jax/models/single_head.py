@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nanogpt_jax import functional as F
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import Attention, Context, Sites, fan_in_uniform, normal, param, zeros
 from nanogpt_jax.models import Stack, models
@@ -79,7 +80,7 @@ class Ends(nn.Module):
     def unembed(self, x: Array) -> Array:
         """Scores of the next token."""
         read = x[..., : self.d_read]
-        scores = jnp.einsum("...R,RV->...V", read, self.w_head_RV.astype(x.dtype))
+        scores = F.linear_wide(read, self.w_head_RV)
         return scores + self.b_head_V if self.bias else scores
 
 
