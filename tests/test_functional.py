@@ -236,7 +236,7 @@ def test_causal_attention_in_chunks_is_the_same_with_the_same_gradient(length: i
 
 
 def test_a_product_in_bfloat16_and_its_gradients_keep_every_bit_of_their_sums():
-    """The wide side, a parameter, gets its gradient in float32; the narrow side in its own dtype."""
+    """The wide side, a parameter, gets its gradient in float32; the narrow one in its own dtype."""
     x_BTD = jnp.asarray(normal(B, T, 64), jnp.bfloat16)
     w_DF, dy_BTF = jnp.asarray(normal(64, 8)), normal(B, T, 8, seed=2)
     y_BTF, gradients = jax.vjp(F.linear_wide, x_BTD, w_DF)
