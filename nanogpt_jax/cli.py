@@ -66,6 +66,7 @@ def run(commands: Commands, description: str | None) -> NoReturn:
 def _call(bound: Callable[[], object]) -> None:
     runtime.leave_out_cuda()
     runtime.keep_freed_memory()
+    runtime.keep_programs()
     bound()
     sys.stdout.flush()  # here, where a closed pipe is no traceback
 

@@ -114,6 +114,10 @@ class Train:
         Literal["auto", "float32", "bfloat16", "float16", "float64"],
         "of activations; auto = float32 on CPU, bfloat16 on GPU and TPU",
     ] = "auto"
+    attention: Annotated[
+        Literal["auto", "own", "cudnn"],
+        "who attends: cuDNN, our own code, or auto = cuDNN where a trial shows that it can (GPU)",
+    ] = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +175,18 @@ class Log:
     """What is written down."""
 
     every_steps: Annotated[PositiveCount, "between lines of training metrics"] = 10
+    layers_every_steps: Annotated[
+        Count, "between looks into every layer, see docs/profiling.md; 0 = off"
+    ] = 0
     tracker: Annotated[Literal["none", "wandb", "trackio"], "a service beside the files"] = "none"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Which updates are traced, into <run>/profile; see docs/profiling.md."""
+
+    start: Annotated[PositiveCount, "first update traced; the first of all compiles"] = 10
+    steps: Annotated[Count, "updates traced; 0 = none"] = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

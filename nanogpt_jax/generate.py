@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nanogpt_jax.decoding import Decoding
+from nanogpt_jax.errors import NanogptError
 from nanogpt_jax.interface import Array, KVCache, LanguageModel, Params
 from nanogpt_jax.sampling import Rows, Sampling, draw, mark_seen, rows, seen_tokens
 from nanogpt_jax.slots import Drawn, Proposer, Request, Slots
@@ -37,7 +38,7 @@ class Generator:
     def __init__(self, model: LanguageModel, context_length: int):
         self.context_length = context_length
         self.decoding = Decoding(model, context_length)
-        self._run = jax.jit(self._draw_until)
+        self._run = jax.jit(self._draw_until, donate_argnums=1)
 
     @staticmethod
     def prepare(params: Params) -> Params:
@@ -103,9 +104,22 @@ class Generator:
         params = self.prepare(params)
         logits_BV, cache = self.read_to_continue(params, prompts, max_tokens)
         seen_BV = seen_tokens(prompts, samplings, logits_BV.shape[1])
-        drawn_BN = self._run(params, cache, logits_BV, rows(samplings), max_tokens, stop, seen_BV)
+        drawn_BN, _ = self._run(
+            params, cache, logits_BV, rows(samplings), max_tokens, stop, seen_BV
+        )
         drawn = np.asarray(drawn_BN)[:, :max_tokens].tolist()
         return [row[: row.index(stop)] if stop in row else row for row in drawn]
+
+    def temporary_bytes(self, params: Params, batch: int) -> int:
+        """What the loop of `complete` holds beside parameters and cache, as the compiler tells."""
+        greedy = rows([Sampling(temperature=0.0)] * batch)
+        logits_BV, cache = jax.eval_shape(
+            lambda params: self.decoding.read(params, [[0]] * batch), self.prepare(params)
+        )
+        program = self._run.lower(self.prepare(params), cache, logits_BV, greedy, 1, 0, None)
+        if (held := program.compile().memory_analysis()) is None:
+            raise NanogptError(f"{jax.default_backend()} does not tell what programs hold; use cpu")
+        return held.temp_size_in_bytes
 
     def read_to_continue(
         self, params: Params, prompts: Sequence[Sequence[int]], max_tokens: int
@@ -131,8 +145,11 @@ class Generator:
         max_tokens: Array,
         stop: Array,
         seen_BV: Array | None,
-    ) -> Array:
-        """Tokens of B rows, drawn until each has drawn `stop`, at most `max_tokens`."""
+    ) -> tuple[Array, KVCache]:
+        """Tokens of B rows, drawn until each has drawn `stop`, at most `max_tokens`.
+
+        The cache comes out only so that the one that goes in is written in place.
+        """
         B = len(logits_BV)
 
         def unfinished(loop: _Loop) -> Array:
@@ -149,4 +166,5 @@ class Generator:
 
         nothing_BN = jnp.zeros((B, self.context_length), jnp.int32)
         start = _Loop(jnp.int32(0), jnp.full(B, True), nothing_BN, logits_BV, cache, seen_BV)
-        return jax.lax.while_loop(unfinished, step, start).drawn_BN
+        end = jax.lax.while_loop(unfinished, step, start)
+        return end.drawn_BN, end.cache

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nanogpt_jax import costs
+from nanogpt_jax import costs, telemetry
 from nanogpt_jax.errors import NonFinite
 from nanogpt_jax.experiment import Run
 from nanogpt_jax.losses import LossSums, mean_and_error
@@ -55,7 +55,7 @@ class Report:
     def _read_pending(self, timed: bool) -> None:
         """Reads the sums that are waiting; from call to call, that is the time of one update."""
         pending, self._pending = self._pending, None
-        values: Any = None if pending is None else jax.tree.map(float, jax.device_get(pending[1]))
+        fetched: Any = None if pending is None else jax.device_get(pending[1])
         now = time.perf_counter()
         if timed and self._mark is not None:
             self._seconds.append(now - self._mark)
@@ -63,11 +63,14 @@ class Report:
         if pending is None:
             return
         self._step = step = pending[0]
+        values = jax.tree.map(float, fetched._replace(layers=None))
         if not (math.isfinite(values.loss.nats) and math.isfinite(values.grad_norm)):
             raise NonFinite(
                 f"step {step}: loss {values.loss.nats}, gradient norm {values.grad_norm}; go on "
                 "from the last checkpoint with a lower learning rate or more clipping"
             )
+        if fetched.layers is not None:
+            self._writer.scalars(step, telemetry.named(fetched.layers))
         self._read.append(values)
         if step % self._every == 0:
             self._write(step)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
+import importlib.util
 import logging
+import os
 import sys
 import types
 from collections import Counter
+from pathlib import Path
 
 import jax
+
+from nanogpt_jax.cache import cache_directory
+from nanogpt_jax.errors import ConfigError
 
 # The modules by which jax finds CUDA.
 _CUDA_PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
@@ -42,6 +49,48 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 48 * 2**20)
+
+
+def keep_programs() -> Path | None:
+    """Keeps compiled programs between processes, by the version of jaxlib; says in which folder.
+
+    On accelerators; on CPU where `NANOGPT_KEEP_PROGRAMS=1`, because some CPUs refuse what another
+    process of theirs has compiled (jax issue 38445); nowhere where it is 0. A folder that jax was
+    given (`JAX_COMPILATION_CACHE_DIR`, `--jax_compilation_cache_dir`) is left as it is.
+    Raises ConfigError for another value. To be called before anything is compiled.
+    """
+    wish = os.environ.get("NANOGPT_KEEP_PROGRAMS", "")
+    if wish not in ("", "0", "1"):
+        raise ConfigError(f"NANOGPT_KEEP_PROGRAMS={wish!r}: 1 (keep), 0 (do not) or nothing")
+    if given := jax.config.values["jax_compilation_cache_dir"]:
+        return Path(given)
+    if not (wish == "1" or (wish == "" and _expects_accelerator())):
+        return None
+    # A program that another version has written can end the process that reads it.
+    folder = cache_directory() / "programs" / f"jaxlib-{importlib.metadata.version('jaxlib')}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return folder
+
+
+def _expects_accelerator() -> bool:
+    """Whether jax will look for an accelerator and may find one; starts no backend.
+
+    Many a command never needs one, and on an accelerator its start takes seconds.
+    """
+    if platforms := jax.config.values["jax_platforms"]:
+        return platforms.split(",")[0] != "cpu"
+    find = importlib.util.find_spec
+    for_cuda = find("jax_plugins") is not None and any(map(find, _CUDA_PLUGINS))
+    return (for_cuda and any(Path("/dev").glob("nvidia[0-9]*"))) or find("libtpu") is not None
+
+
+def describe_programs() -> str:
+    """The line of a log that says whether compiled programs are kept; it names no folder."""
+    if jax.config.values["jax_compilation_cache_dir"]:
+        return "compiled programs are kept for the next start (NANOGPT_KEEP_PROGRAMS=0: not)"
+    return "compiled programs are not kept for the next start (NANOGPT_KEEP_PROGRAMS=1: kept)"
 
 
 def describe_devices() -> str:

@@ -113,8 +113,12 @@ def draw(
         key = jax.random.fold_in(jax.random.key(seed), index)
         return jax.random.gumbel(key, logits_BV.shape[1:], logits_BV.dtype)
 
-    noisy_BV = heat_and_filter(judged_BV, rows) + jax.vmap(noise)(rows.seed_B, index_B)
+    def disturb() -> Array:
+        return heat_and_filter(judged_BV, rows) + jax.vmap(noise)(rows.seed_B, index_B)
+
     greedy_B1 = (rows.temperature_B == 0)[:, None]
+    # Noise costs as much as a layer, so where nobody asks for any none is made.
+    noisy_BV = jax.lax.cond(jnp.all(greedy_B1), lambda: judged_BV, disturb)
     token_B = jnp.argmax(jnp.where(greedy_B1, judged_BV, noisy_BV), axis=-1).astype(jnp.int32)
     logprobs_BV = jax.nn.log_softmax(logits_BV)
     return token_B, jnp.take_along_axis(logprobs_BV, token_B[:, None], axis=1)[:, 0]

@@ -23,10 +23,11 @@ from nanogpt_jax.data.parts import Kept
 from nanogpt_jax.errors import Interrupted, Leak, Mismatch
 from nanogpt_jax.experiment import Plan, Run, assemble
 from nanogpt_jax.interrupt import Interrupt
+from nanogpt_jax.profiling import Trace
 from nanogpt_jax.report import Report
-from nanogpt_jax.runtime import describe_devices
+from nanogpt_jax.runtime import describe_devices, describe_programs
 from nanogpt_jax.state import TrainState
-from nanogpt_jax.step import train_step
+from nanogpt_jax.step import observe_step, train_step
 
 # A loss so many standard errors below the entropy of the corpus is no luck.
 LEAK_ERRORS = 4.0
@@ -60,6 +61,7 @@ def train(
         restored = _newest(workdir, start.require_checkpoint)
         with metrics.log_to_file(workdir / "train.log"):
             logging.info("%s", describe_devices())
+            logging.info("%s", describe_programs())
             run = assemble(plan, workdir, overrides)
             state = _restore(run, workdir, restored) if restored else _create(run)
             if restored is None or restored.step < plan.steps:
@@ -77,15 +79,18 @@ def _loop(
     budget = Budget(plan.steps, plan.train.max_seconds, first)
     milestones = _milestones(run)
     update = run.layout.compile_step(functools.partial(train_step, run.recipe))
+    observe = run.layout.compile_step(functools.partial(observe_step, run.recipe))
+    looking = plan.log.layers_every_steps
     sample = ""
     with (
         run.batches as batches,
         _open_writers(run, workdir, first, budget) as writer,
         _open_checkpoints(run, workdir, milestones) as checkpoints,
+        Trace(plan.profile, workdir / "profile") as trace,
     ):
         writer.config(flatten(run.record.config))
         report = Report(writer, run)
-        for step in itertools.count(first):
+        for step in trace.over(itertools.count(first), report.flush):
             stopping = interrupt.requested  # read once: a signal between two reads would be lost
             last = stopping or budget.spent(step) >= 1
             evaluating = _due(step, plan.eval.every_steps, last) and not stopping
@@ -114,8 +119,13 @@ def _loop(
             if last:
                 report.close()
                 break
-            state, sums = update(state, run.layout.place_batch(next(batches)), run.hyper)
-            report(step + 1, sums)  # reads the update before while this one runs
+            batch, layers = run.layout.place_batch(next(batches)), None
+            if looking and (step + 1) % looking == 0:
+                report.flush()  # nor is compiling it a time of a step
+                state, layers = observe(state, batch, run.hyper)
+            state, sums = update(state, batch, run.hyper)
+            # Reads the update before while this one runs.
+            report(step + 1, sums._replace(layers=layers))
             checkpoints.check()
     if stopping:
         raise Interrupted(f"interrupted and saved at step {step}; the same command goes on there")
@@ -181,7 +191,7 @@ def _open_checkpoints(run: Run, workdir: Path, milestones: Collection[int]) -> C
 
 def _clear(workdir: Path) -> None:
     """Removes what a run before has written, and nothing else."""
-    names = ("checkpoints", "tensorboard", "tracker_id", "metrics.jsonl", "train.log")
+    names = ("checkpoints", "tensorboard", "profile", "tracker_id", "metrics.jsonl", "train.log")
     for name in (*names, "tokenizer.json", "run.json"):
         path = workdir / name
         if path.is_dir() and not path.is_symlink():

@@ -14,18 +14,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "nanogpt_jax"
 
 FLOORS = {
-    0: {"errors", "interface", "registry", "runtime"},
+    0: {"cache", "errors", "interface", "registry", "runtime"},
     1: {
         *("cli", "config", "functional", "interrupt", "losses", "metrics", "record"),
         *("sampling", "schema", "stops", "tokenization"),
     },
-    2: {"costs", "data", "layers", "optim", "parallel", "state"},
+    2: {"attention_kernel", "costs", "data", "layers", "optim", "parallel", "state"},
     3: {
         *("beam", "checkpoint", "decoding", "evaluation", "generate", "inspection", "interop"),
-        *("models", "nanochat", "slots", "speculation", "step"),
+        *("models", "nanochat", "slots", "speculation", "step", "telemetry"),
     },
     4: {"experiment"},
-    5: {"bench", "comparison", "phases", "report", "serve", "train"},
+    5: {"bench", "comparison", "phases", "profiling", "report", "serve", "train"},
     6: {
         *("adopt", "chat", "evaluate", "export", "features", "main", "microgpt"),
         *("sample", "tokenizer"),

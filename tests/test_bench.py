@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanogpt_jax.bench import decode
-from nanogpt_jax.bench.rounds import alternate, speed_up
+from nanogpt_jax.bench.rounds import alternate, mean, speed_up
 from nanogpt_jax.speculation import PromptLookup
 from tests.test_speculation import table_model
 
@@ -33,6 +33,15 @@ def test_a_speed_up_is_the_mean_of_ratios_whatever_slowed_both():
     wide = 2.447 * logs.std(ddof=1) / math.sqrt(7)  # Student's quantile of 6 degrees
     assert math.log(ratio.high / ratio.value) == pytest.approx(wide, rel=0.02)
     assert speed_up([3.0], [1.0]).high == math.inf
+
+
+def test_the_interval_of_a_mean_is_students_and_one_round_has_none():
+    values = [2.0, 4.0, 3.0, 5.0, 1.0, 3.0, 3.0]
+    found = mean(values)
+    wide = 2.447 * np.std(values, ddof=1) / math.sqrt(7)
+    assert found == pytest.approx((3.0, 3.0 - wide, 3.0 + wide), rel=0.01)
+    assert mean([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert mean([2.0]) == (2.0, -math.inf, math.inf)
 
 
 @pytest.fixture

@@ -96,3 +96,39 @@ def test_the_longest_name_in_the_table_wins(kind: str, peak: float | None) -> No
 
 def test_the_peak_of_this_cpu_is_not_known() -> None:
     assert costs.peak_flops(jax.devices("cpu")) is None
+
+
+def test_a_token_reads_every_weight_once_and_a_table_that_is_looked_up_not_at_all() -> None:
+    tied, apart = (
+        gpt.Config(n_layer=1, n_head=2, d_model=8, max_seq_len=4, tied_head=tied)
+        for tied in (True, False)
+    )
+    per_layer = 4 * 8 * 8 + 2 * 8 * 32
+    for config in (tied, apart):
+        model = models.build("gpt", config, 11)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        assert model.empty_cache
+        cache = jax.eval_shape(lambda model=model: model.empty_cache(1, 4))
+        count = costs.decode_bytes_per_token(shapes, model.axes, cache)
+        assert count == 4 * (per_layer + 11 * 8 + 2 * 4 * 8) + 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 3350e9),
+        ("NVIDIA H100 NVL", 3900e9),
+        ("NVIDIA A100-SXM4-40GB", 1555e9),
+        ("NVIDIA A100-SXM4-80GB", 2039e9),
+        ("NVIDIA L40S", 864e9),
+        ("cpu", None),
+    ],
+)
+def test_bandwidth_is_looked_up_likewise(kind: str, peak: float | None) -> None:
+    devices = [SimpleNamespace(device_kind=kind)] * 2
+    assert costs.peak_bandwidth(devices) == (None if peak is None else 2 * peak)
+
+
+def test_every_chip_with_a_peak_has_a_bandwidth() -> None:
+    for kind in costs.PEAK_FLOPS:
+        assert costs.peak_bandwidth([SimpleNamespace(device_kind=kind)]), kind

@@ -235,6 +235,57 @@ def test_causal_attention_in_chunks_is_the_same_with_the_same_gradient(length: i
         np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("length", [32, 64, 75])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_long_text_goes_group_by_group_with_the_same_gradient(
+    monkeypatch: pytest.MonkeyPatch, length: int, masked: bool
+):
+    monkeypatch.setattr(F, "QUERY_CHUNK", 8)
+    monkeypatch.setattr(F, "QUERY_GROUP", 32)
+    rng = np.random.default_rng(0)
+    q, k, v, target = (
+        jnp.asarray(rng.normal(size=(2, heads, length, 4)), jnp.float32) for heads in (4, 2, 2, 4)
+    )
+    segments_BT = np.sort(rng.integers(3, size=(2, length)))
+    allowed = F.causal_mask(length)
+    if masked:
+        allowed &= segments_BT[:, :, None] == segments_BT[:, None, :]
+
+    def weighed(attend: Any, allowed: Any) -> Any:
+        def total(q: Any, k: Any, v: Any) -> Any:
+            return jnp.sum(attend(q, k, v, allowed) * target)
+
+        program = quick_jit(jax.value_and_grad(total, argnums=(0, 1, 2))).lower(q, k, v)
+        return program.compile()(q, k, v), "stablehlo.while" in program.as_text()
+
+    (one, gradient), looped = weighed(F.attend_causally, allowed if masked else None)
+    (other, expected), _ = weighed(F.attend, allowed)
+    assert looped == (length > F.QUERY_GROUP)
+    assert one == pytest.approx(float(other), abs=1e-4)
+    for found, wanted in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_memory_of_causal_attention_grows_clearly_below_the_square(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(F, "QUERY_CHUNK", 16)
+    monkeypatch.setattr(F, "QUERY_GROUP", 32)
+
+    def temporary_bytes(length: int) -> int:
+        x = jax.ShapeDtypeStruct((1, 2, length, 8), jnp.float32)
+
+        def summed(q: Any, k: Any, v: Any) -> Any:
+            return jnp.sum(F.attend_causally(q, k, v) ** 2)
+
+        gradient = quick_jit(jax.grad(summed, argnums=(0, 1, 2))).lower(x, x, x).compile()
+        analysis = gradient.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert temporary_bytes(512) / temporary_bytes(256) < 2.5
+
+
 def test_a_product_in_bfloat16_and_its_gradients_keep_every_bit_of_their_sums():
     """The wide side, a parameter, gets its gradient in float32; the narrow one in its own dtype."""
     x_BTD = jnp.asarray(normal(B, T, 64), jnp.bfloat16)

@@ -1,6 +1,9 @@
 """Measure what this code does beside other ways to do it.
 
-python -m nanogpt_jax.bench ceiling|train|attention [--peer=torch] [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench ceiling|train|attention|gpu [--peer=torch] [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench race [--data=shakespeare] [--peer=torch] [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench microgpt|startup|data|growth [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench decode [--peer=transformers] [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench decode --workdir=DIR [--step=N|last|best] [--draft=lookup|DIR]
     [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench serve --workdir=DIR [--step=N|last|best] [--peer=transformers]
@@ -10,21 +13,27 @@ python -m nanogpt_jax.bench serve --workdir=DIR [--step=N|last|best] [--peer=tra
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json as json_
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from absl import logging
 
 from nanogpt_jax import cli, experiment
+from nanogpt_jax.bench import conditions, generation
 from nanogpt_jax.bench import decode as decoding
+from nanogpt_jax.bench import race as racing
 from nanogpt_jax.bench import serve as serving
 from nanogpt_jax.bench.contest import compete
 from nanogpt_jax.bench.figures import Limits, render, render_fairness
-from nanogpt_jax.bench.suites import SUITES
+from nanogpt_jax.bench.gpu import gpu
+from nanogpt_jax.bench.suites import ALONE, BESIDE_PEERS, Contest
 from nanogpt_jax.bench.verdict import Line, judge
 from nanogpt_jax.bench.verdict import render as render_lines
+from nanogpt_jax.data.sources import kind_of
+from nanogpt_jax.errors import MissingExtra
 from nanogpt_jax.registry import non_negative, positive
 from nanogpt_jax.runtime import describe_devices
 from nanogpt_jax.speculation import PromptLookup
@@ -33,25 +42,35 @@ from nanogpt_jax.tokenization.writing import write_whole
 
 def decode(
     *,
-    workdir: cli.Workdir,
+    workdir: Annotated[str, "run directory whose ways to generate compete; none: fixed sizes"] = "",
     step: cli.Step = "last",
     draft: Annotated[str, "run directory of a smaller model that guesses ahead"] = "",
+    peer: Annotated[Literal["", "transformers"], "who else decodes, without a workdir"] = "",
     rounds: Annotated[int, "rounds of each way, taking turns", positive] = 7,
     json: Annotated[str, "file for the times of every round"] = "",
 ) -> None:
-    """Naive against cached generation, and with drafts, for several lengths."""
+    """Cached generation beside a peer's, or of one run beside naive and with drafts."""
+    if not workdir:
+        contests = generation.contests(peer == "transformers")
+        _hold(contests, rounds, json, {"command": "decode", "peer": peer})
+        return
     cli.quiet()
     logging.info(describe_devices())
-    run = experiment.load(workdir, step)
+    run = experiment.load(Path(workdir), step)
     proposers: dict[str, decoding.Proposer] = {"lookup": PromptLookup()}
     if proposer := experiment.open_drafts(draft, run):
         proposers["draft"] = proposer
     prompt = experiment.prompt_tokens(run, "")
     rows = decoding.measure(run, prompt, proposers, rounds=rounds)
     print(decoding.render(rows, run.shape.max_seq_len))
-    if json:
-        found = [row._asdict() | {"speculation": _plain(row.speculation)} for row in rows]
-        write_whole(Path(json), json_.dumps(found, indent=1))
+    arguments = {
+        "workdir": Path(workdir).name,
+        "step": step,
+        "draft": Path(draft).name,
+        "rounds": rounds,
+    }
+    found = [row._asdict() | {"speculation": _plain(row.speculation)} for row in rows]
+    _write(json, conditions.describe({"command": "decode", **arguments}) | {"rows": found})
 
 
 def serve(
@@ -84,38 +103,83 @@ def serve(
     rows, shares = serving.measure(plan, logging.info)
     print(render(rows, limits))
     print(render_fairness(shares))
-    if json:
-        found = serving.describe(plan)
-        found |= {"rows": [dataclasses.asdict(row) for row in rows]}
-        found |= {"fairness": [dataclasses.asdict(share) for share in shares]}
-        write_whole(Path(json), json_.dumps(found, indent=1))
+    found = serving.describe(plan)
+    found |= {"rows": [dataclasses.asdict(row) for row in rows]}
+    found |= {"fairness": [dataclasses.asdict(share) for share in shares]}
+    _write(json, found)
 
 
 def _plain(found: decoding.Speculation | None) -> dict[str, int] | None:
     return None if found is None else dataclasses.asdict(found)
 
 
-def _suite(name: str) -> Callable[..., None]:
+Rounds = Annotated[int, "rounds of each contestant, taking turns", positive]
+Json = Annotated[str, "file for the values of every round"]
+
+
+def _beside_peers(name: str, suite: Callable[[bool], Sequence[Contest]]) -> Callable[..., None]:
     def run(
         *,
         peer: Annotated[Literal["", "torch"], "who else does the work"] = "",
-        rounds: Annotated[int, "rounds of each contestant, taking turns", positive] = 7,
-        json: Annotated[str, "file for the rates of every round"] = "",
+        rounds: Rounds = 7,
+        json: Json = "",
     ) -> None:
-        cli.quiet()
-        lines: list[Line] = []
-        for contest in SUITES[name](peer == "torch"):
-            logging.info("%s", contest.row)
-            lines += judge(contest, compete(contest.contestants, rounds))
-        print(render_lines(lines))
-        if json:
-            write_whole(Path(json), json_.dumps([line.as_json() for line in lines], indent=1))
+        _hold(suite(peer == "torch"), rounds, json, {"command": name, "peer": peer})
 
-    run.__doc__ = SUITES[name].__doc__
+    run.__doc__ = suite.__doc__
     return run
 
 
-COMMANDS = {**{name: _suite(name) for name in SUITES}, "decode": decode, "serve": serve}
+def _alone(name: str, suite: Callable[[], Sequence[Contest]]) -> Callable[..., None]:
+    def run(*, rounds: Rounds = 7, json: Json = "") -> None:
+        _hold(suite(), rounds, json, {"command": name})
+
+    run.__doc__ = suite.__doc__
+    return run
+
+
+def race(
+    *,
+    peer: Annotated[Literal["", "torch"], "who else trains"] = "",
+    data: Annotated[str, "a source of running text"] = "shakespeare",
+    rounds: Rounds = 7,
+    json: Json = "",
+) -> None:
+    """From the start of a process to a validation loss, each by its own recipe."""
+    arguments = {"command": "race", "peer": peer, "data": kind_of(data)}
+    _hold(racing.contests(peer == "torch", data), rounds, json, arguments)
+
+
+def _hold(
+    contests: Sequence[Contest], rounds: int, json: str, arguments: Mapping[str, str]
+) -> None:
+    """Holds the contests, prints what they say, and writes it down where a file is named."""
+    cli.quiet()
+    peers = [arguments["peer"]] if arguments.get("peer") else []
+    for peer in peers:
+        if importlib.util.find_spec(peer) is None:
+            raise MissingExtra(f"--peer={peer}", "bench")
+    lines: list[Line] = []
+    for contest in contests:
+        logging.info("%s", contest.row)
+        lines += judge(contest, compete(contest.contestants, rounds))
+    print(render_lines(lines))
+    found = conditions.describe({**arguments, "rounds": rounds}, peers)
+    _write(json, found | {"rows": [line.as_json() for line in lines]})
+
+
+def _write(path: str, found: Mapping[str, Any]) -> None:
+    if path:
+        write_whole(Path(path), json_.dumps(found, indent=1))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    **{name: _beside_peers(name, suite) for name, suite in {**BESIDE_PEERS, "gpu": gpu}.items()},
+    **{name: _alone(name, suite) for name, suite in ALONE.items()},
+    "race": race,
+    "decode": decode,
+    "serve": serve,
+}
 
 if __name__ == "__main__":
     cli.run(COMMANDS, __doc__)

@@ -1,4 +1,4 @@
-"""`bench decode`: naive against cached generation, with and without drafts, of one run.
+"""`bench decode --workdir=RUN`: naive against cached generation, with drafts and without.
 
 Naive reads the whole text (as far as the context reaches) for every token; cached reads the prompt
 once. Both are the engine's own slots, and both draw the same tokens, which is checked. Beyond the
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nanogpt_jax.bench.rounds import Ratio, alternate, speed_up
+from nanogpt_jax.bench.rounds import Estimate, alternate, speed_up
 from nanogpt_jax.decoding import Decoding
 from nanogpt_jax.experiment import Loaded
 from nanogpt_jax.sampling import Sampling
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     prompt_tokens: int
     new_tokens: int
     seconds: list[float]
-    speed_up: Ratio | None  # over naive; None for naive
+    speed_up: Estimate | None  # over naive; None for naive
     speculation: Speculation | None
 
     @property

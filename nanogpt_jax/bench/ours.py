@@ -53,7 +53,7 @@ def train(
     """A round of `steps` updates, the loss of each read while the next one runs."""
     runtime.keep_freed_memory()
     changes = {"train.seq_len": length, "train.batch_size": batch, "train.compute_dtype": dtype}
-    plan = _plan(n_layer, n_head, d_model, length, changes)
+    plan = plan_of(n_layer, n_head, d_model, length, changes)
     recipe = build_recipe(plan, build_model(plan, vocab), vocab)
     hyper = build_hyper(plan, total_steps=10**6)
     layout = make_layout(plan.parallel, recipe.model.axes, jax.devices())
@@ -81,11 +81,14 @@ def train(
 
 def parameters(*, n_layer: int, n_head: int, d_model: int, length: int, vocab: int) -> int:
     """How many parameters the model of `train` has."""
-    model = build_model(_plan(n_layer, n_head, d_model, length, {"train.seq_len": length}), vocab)
+    model = build_model(plan_of(n_layer, n_head, d_model, length, {"train.seq_len": length}), vocab)
     return parameter_count(jax.eval_shape(model.init, jax.random.key(0)))
 
 
-def _plan(n_layer: int, n_head: int, d_model: int, length: int, changes: Mapping[str, Any]) -> Plan:
+def plan_of(
+    n_layer: int, n_head: int, d_model: int, length: int, changes: Mapping[str, Any]
+) -> Plan:
+    """GPT-2's block at this size, with `changes`."""
     sizes = {
         "model.n_layer": n_layer,
         "model.n_head": n_head,
@@ -98,21 +101,26 @@ def _plan(n_layer: int, n_head: int, d_model: int, length: int, changes: Mapping
 
 
 def attention(
-    *, batch: int, heads: int, length: int, channels: int, repeats: int, dtype: str
+    *,
+    batch: int,
+    heads: int,
+    length: int,
+    channels: int,
+    repeats: int,
+    dtype: str,
+    cudnn: bool = False,
 ) -> Callable[[], Mapping[str, Any]]:
     """A round of causal attention, forward and backward, `repeats` times."""
     runtime.keep_freed_memory()
     rng = np.random.default_rng(0)
     shape = (batch, heads, length, channels)
     q, k, v, weights = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(4))
-    allowed = functional.causal_mask(length)
+    attend = functional.attend_with_cudnn if cudnn else functional.attend_causally
 
     @jax.jit
     def gradients(q: Any, k: Any, v: Any, weights: Any) -> Any:
         def weighed(q: Any, k: Any, v: Any) -> Any:
-            return jnp.sum(
-                functional.attend_causally(q, k, v, allowed) * weights, dtype=jnp.float32
-            )
+            return jnp.sum(attend(q, k, v) * weights, dtype=jnp.float32)
 
         return jax.grad(weighed, argnums=(0, 1, 2))(q, k, v)
 

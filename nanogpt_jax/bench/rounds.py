@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 NORMAL_95 = 1.96
 
 
-class Ratio(NamedTuple):
-    """How many times faster one thing is than another, with its 95 % interval."""
+class Estimate(NamedTuple):
+    """A mean over rounds, with its 95 % interval."""
 
     value: float
     low: float
@@ -38,18 +38,23 @@ def alternate(contenders: Mapping[str, Callable[[], None]], rounds: int) -> dict
     return seconds
 
 
-def speed_up(slow: ArrayLike, fast: ArrayLike) -> Ratio:
-    """The geometric mean of slow / fast, round by round.
+def mean(values: ArrayLike) -> Estimate:
+    """The mean of rounds with Student's interval, which is without end for one round."""
+    values = np.asarray(values, float)
+    count, middle = len(values), float(values.mean())
+    if count < 2:
+        return Estimate(middle, -math.inf, math.inf)
+    wide = _student(count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Estimate(middle, middle - wide, middle + wide)
 
-    Rounds of one number ran beside each other, so what slowed the machine slowed both. The
-    interval is Student's, of the logarithms; one round has none.
+
+def speed_up(slow: ArrayLike, fast: ArrayLike) -> Estimate:
+    """How many times faster: the geometric mean of slow / fast, round by round.
+
+    Rounds of one number ran beside each other, so what slowed the machine slowed both.
     """
     logs = np.log(np.asarray(slow) / np.asarray(fast))
-    count, mean = len(logs), float(logs.mean())
-    if count < 2:
-        return Ratio(math.exp(mean), 0.0, math.inf)
-    wide = _student(count - 1) * float(logs.std(ddof=1)) / math.sqrt(count)
-    return Ratio(math.exp(mean), math.exp(mean - wide), math.exp(mean + wide))
+    return Estimate(*map(math.exp, mean(logs)))
 
 
 def _student(freedom: int) -> float:

@@ -13,18 +13,15 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
-import platform
-import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nanogpt_jax import record, tokenization
+from nanogpt_jax.bench import conditions
 from nanogpt_jax.bench.figures import PERCENTILES, Fairness, Limits, Row, spread, summarise
 from nanogpt_jax.bench.load import Target, arrivals, ask_on_time, keep_asking
 from nanogpt_jax.bench.servers import fetch, started
@@ -209,26 +206,10 @@ def _body(model: str, prompt: Sequence[int], max_tokens: int) -> bytes:
 
 def describe(plan: Plan) -> dict[str, Any]:
     """What was measured, on what, with what."""
-    versions = record.versions()
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
     settings = dataclasses.asdict(plan) | {"workdir": plan.workdir.name}
+    arguments = {"command": "serve", **settings, "limits": plan.limits._asdict()}
     return {
-        "commit": record.git_commit(),
-        "machine": _machine(),
-        "versions": versions,
-        "settings": settings | {"limits": plan.limits._asdict()},
+        **conditions.describe(arguments, PACKAGES),
         "model": record.read(plan.workdir).model,
         "percentiles": PERCENTILES,
     }
-
-
-def _machine() -> str:
-    """Processor, cores and system, as far as the system tells."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    name = found[1] if found else platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"

@@ -1,32 +1,60 @@
-"""The contests: who does which work beside whom, and what is to be reached.
+"""The contests: who does which work, beside whom, and what is to be reached.
 
-A row of a table is one contest. Its target is a ratio of rates, and holds when the 95 % interval of
-that ratio lies above it. Work is named here and done in ours.py and peers/.
+Work is named here and done in ours.py, peers/ and the modules beside them; verdict.py judges it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from nanogpt_jax.bench.contest import Contestant
+from nanogpt_jax.bench.rounds import Estimate
 
 OURS, TORCH = "nanogpt_jax.bench.ours", "nanogpt_jax.bench.peers.nanogpt"
+FEEDING, GROWTH = "nanogpt_jax.bench.feeding", "nanogpt_jax.bench.growth"
+MAIN_JOB = "nanogpt_jax.bench.main_job"
+MICROGPT = "nanogpt_jax.microgpt.rounds"  # an island: named, never imported
 SMALL = {"n_layer": 4, "n_head": 4, "d_model": 128, "length": 64, "batch": 12, "vocab": 65}
 LARGE = {"n_layer": 6, "n_head": 6, "d_model": 384, "length": 256, "batch": 16, "vocab": 65}
 HEADS = {"batch": 16, "heads": 6, "length": 256, "channels": 64}
+WHOLE_RUN = {"steps": 30}
+
+
+class Limit(NamedTuple):
+    """What an estimate is to keep to; it does when its whole interval does."""
+
+    sense: Literal["at least", "at most"]
+    value: float
+
+    def holds(self, found: Estimate) -> bool:
+        """Whether the interval lies on the right side, the limit itself included."""
+        return found.low >= self.value if self.sense == "at least" else found.high <= self.value
+
+
+class Measure(NamedTuple):
+    """A number that each round of ours finds under `name`, and what its mean is to keep to."""
+
+    name: str
+    unit: str = ""
+    limit: Limit | None = None
 
 
 class Contest(NamedTuple):
-    """`amount` of `unit` is done in a round; `ours` is to be `target` times as fast as `rival`."""
+    """A row of work: rates of its contestants, and measures of ours.
+
+    `amount` of `unit` is done in a round, unless the round itself says its `amount`; without a
+    unit no rate is told. `ours` is to be `target` times as fast as `rival`.
+    """
 
     row: str
-    amount: float
     unit: str
     contestants: Sequence[Contestant]
+    amount: float = 0.0
     ours: str = "ours"
     rival: str = ""
     target: float | None = None
+    measures: Sequence[Measure] = ()
 
 
 def ceiling(torch: bool) -> list[Contest]:
@@ -34,10 +62,8 @@ def ceiling(torch: bool) -> list[Contest]:
     found = []
     for dtype in ("float32", "bfloat16"):
         work = {"size": 2048, "repeats": 4, "dtype": dtype}
-        flops = 2 * 2048**3 * 4
-        found.append(
-            Contest(f"matmul 2048 {dtype}", flops / 1e9, "GFLOP", _sides("matmul", work, torch))
-        )
+        flops, row = 2 * 2048**3 * 4, f"matmul 2048 {dtype}"
+        found.append(Contest(row, "GFLOP", _sides("matmul", work, torch), flops / 1e9))
     return found
 
 
@@ -55,7 +81,7 @@ def train(torch: bool) -> list[Contest]:
                 sides.append(Contestant(mode, f"{TORCH}:train", peer))
         tokens = steps * sizes["batch"] * sizes["length"]
         row = f"train {name} T{sizes['length']} B{sizes['batch']} {dtype}"
-        found.append(Contest(row, tokens, "token", sides, rival="torch.compile", target=target))
+        found.append(Contest(row, "token", sides, tokens, rival="torch.compile", target=target))
     return found
 
 
@@ -64,9 +90,8 @@ def attention(torch: bool) -> list[Contest]:
     work = {**HEADS, "repeats": 4, "dtype": "float32"}
     # Two products forward and five backward, half of them masked.
     flops = 7 * HEADS["batch"] * HEADS["heads"] * HEADS["length"] ** 2 * HEADS["channels"] * 4
-    row = "attention B16 H6 T256 C64 float32"
-    sides = _sides("attention", work, torch)
-    return [Contest(row, flops / 1e9, "GFLOP", sides, rival="torch", target=1.0)]
+    row, sides = "attention B16 H6 T256 C64 float32", _sides("attention", work, torch)
+    return [Contest(row, "GFLOP", sides, flops / 1e9, rival="torch", target=1.0)]
 
 
 def _sides(function: str, work: Mapping[str, Any], torch: bool) -> list[Contestant]:
@@ -74,4 +99,74 @@ def _sides(function: str, work: Mapping[str, Any], torch: bool) -> list[Contesta
     return [*sides, Contestant("torch", f"{TORCH}:{function}", work)] if torch else sides
 
 
-SUITES = {"ceiling": ceiling, "train": train, "attention": attention}
+def microgpt() -> list[Contest]:
+    """The thousand updates of microgpt in float64, beside its algorithm on single numbers."""
+    sides = [
+        Contestant("ours", f"{MICROGPT}:train", {"engine": "jax_engine", "steps": 1000}),
+        Contestant("scalar", f"{MICROGPT}:train", {"engine": "scalar", "steps": 20}),
+    ]
+    within = Measure("seconds", "s", Limit("at most", 0.15))
+    row = "microgpt, 1000 steps, float64"
+    return [Contest(row, "step", sides, rival="scalar", target=2000.0, measures=[within])]
+
+
+def startup() -> list[Contest]:
+    """The main job: seconds from the start of the process to its first step, and its programs."""
+    start = Measure("seconds", "s", Limit("at most", 8.0))
+    programs = [Measure(f"{of}_programs", limit=Limit("at most", 1)) for of in ("train", "eval")]
+    return [
+        _alone("minigpt, start to first step", f"{MAIN_JOB}:first_step", {}, start),
+        _alone("minigpt, 30 steps", f"{MAIN_JOB}:whole_run", WHOLE_RUN, *programs),
+    ]
+
+
+def data() -> list[Contest]:
+    """How long the loop waits for batches, and its rate beside that of one batch over and over."""
+    waited = Measure("waited_share", limit=Limit("at most", 0.02))
+    found = []
+    for config, steps, tokens in (("minigpt", 10, 32 * 128), ("4x128", 100, 12 * 64)):
+        sides = [
+            Contestant(name, f"{FEEDING}:train", {"config": config, "steps": steps, "fed": fed})
+            for name, fed in (("ours", True), ("one batch", False))
+        ]
+        row, amount = f"batches of {config}", steps * tokens
+        found.append(Contest(row, "token", sides, amount, rival="one batch", measures=[waited]))
+    return found
+
+
+def growth() -> list[Contest]:
+    """What must not grow: time per token with the batch, memory with the context, or with a run."""
+    tokens, sides = 0, []
+    for batch in (64, 16, 4, 1):
+        work = {**SMALL, "batch": batch, "steps": 256 // batch, "dtype": "float32"}
+        tokens = 256 * SMALL["length"]  # the same for each
+        sides.append(Contestant(f"batch {batch}", f"{OURS}:train", work))
+    # 10 % more time for a token is a rate of 1 / 1.1.
+    flat = {"ours": "batch 64", "rival": "batch 1", "target": 1 / 1.1}
+    # All scores at once are T², one chunk of queries T: 1.5 is half way, where a copy of all scores
+    # somewhere (which is 2 as soon as it outweighs the rest) cannot hide.
+    memory = [Measure(f"mib_at_{length}", "MiB") for length in (1024, 2048, 4096)]
+    memory.append(Measure("exponent_at_4096", limit=Limit("at most", 1.5)))
+    peak = Measure("peak_gib", "GiB", Limit("at most", 1.2))
+    return [
+        Contest("train 4x128 T64 float32", "token", sides, tokens, **flat),
+        _alone("attention B1 H6 C64, memory", f"{GROWTH}:attention_memory", {}, *memory),
+        _alone("minigpt, 30 steps", f"{MAIN_JOB}:whole_run", WHOLE_RUN, peak),
+    ]
+
+
+def _alone(row: str, place: str, work: Mapping[str, Any], *measures: Measure) -> Contest:
+    return Contest(row, "", [Contestant("ours", place, work)], measures=measures)
+
+
+BESIDE_PEERS: dict[str, Callable[[bool], list[Contest]]] = {
+    "ceiling": ceiling,
+    "train": train,
+    "attention": attention,
+}
+ALONE: dict[str, Callable[[], list[Contest]]] = {
+    "microgpt": microgpt,
+    "startup": startup,
+    "data": data,
+    "growth": growth,
+}

@@ -1,83 +1,105 @@
-"""What the rounds of a contest say: rates, spread, the ratio to a rival, and whether it holds.
+"""What the rounds of a contest say: values, their spread, what they amount to, whether it holds.
 
 A miss is written as a miss.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nanogpt_jax.bench.contest import Found
-from nanogpt_jax.bench.rounds import Ratio, speed_up
-from nanogpt_jax.bench.suites import Contest
+from nanogpt_jax.bench.rounds import Estimate, mean, speed_up
+from nanogpt_jax.bench.suites import Contest, Limit, Measure
 
 
 class Line(NamedTuple):
-    """One contestant of one contest; `ratio` is its rate over the rival's, round by round."""
+    """One contestant's rates, or one of its measures, over the rounds.
+
+    The estimate of rates is their ratio to the rival's, round by round; that of a measure its mean.
+    """
 
     row: str
     name: str
     unit: str
-    rates: list[float]
-    ratio: Ratio | None
-    target: float | None
+    values: list[float]
+    estimate: Estimate | None
+    limit: Limit | None
+    relative: bool  # the estimate is a ratio
 
     @property
     def holds(self) -> bool | None:
-        """Whether the whole interval lies above the target; None without a target."""
-        if self.target is None or self.ratio is None:
+        """Whether the whole interval keeps to the limit; None without one, or without a rival."""
+        if self.limit is None or self.estimate is None:
             return None
-        return self.ratio.low > self.target
+        return self.limit.holds(self.estimate)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for a file."""
-        ratio = self.ratio and self.ratio._asdict()
-        return {**self._asdict(), "ratio": ratio, "holds": self.holds}
+        """All of it, for a file; the ends of an interval without end are null."""
+        estimate = self.estimate and {
+            name: number if math.isfinite(number) else None
+            for name, number in self.estimate._asdict().items()
+        }
+        limit = self.limit and self.limit._asdict()
+        return {**self._asdict(), "estimate": estimate, "limit": limit, "holds": self.holds}
 
 
 def judge(contest: Contest, found: dict[str, list[Found]]) -> list[Line]:
-    """A line for each contestant."""
-    seconds = {name: [each["seconds"] for each in rounds] for name, rounds in found.items()}
-    lines = []
-    for name, times in seconds.items():
-        rival = seconds.get(contest.rival)
-        lines.append(
-            Line(
-                contest.row,
-                name,
-                contest.unit,
-                [contest.amount / each for each in times],
-                speed_up(rival, times) if rival and name != contest.rival else None,
-                contest.target if name == contest.ours else None,
-            )
+    """A line for the rates of each contestant, and one for each measure of ours."""
+    lines = _rates(contest, found) if contest.unit else []
+    return lines + [_measured(contest, each, found[contest.ours]) for each in contest.measures]
+
+
+def _rates(contest: Contest, found: dict[str, list[Found]]) -> list[Line]:
+    rates = {
+        name: [each.get("amount", contest.amount) / each["seconds"] for each in rounds]
+        for name, rounds in found.items()
+    }
+    rival = rates.get(contest.rival)
+    limit = None if contest.target is None else Limit("at least", contest.target)
+    return [
+        Line(
+            contest.row,
+            name,
+            f"{contest.unit}/s",
+            own,
+            speed_up(own, rival) if rival and name != contest.rival else None,
+            limit if name == contest.ours else None,
+            relative=True,
         )
-    return lines
+        for name, own in rates.items()
+    ]
+
+
+def _measured(contest: Contest, measure: Measure, rounds: Sequence[Found]) -> Line:
+    row, values = f"{contest.row}: {measure.name}", [float(each[measure.name]) for each in rounds]
+    unit, limit = measure.unit, measure.limit
+    return Line(row, contest.ours, unit, values, mean(values), limit, relative=False)
 
 
 def render(lines: Sequence[Line]) -> str:
     """The lines as a Markdown table."""
     rows = [
-        "| work | who | median/s | from - to | ratio to the rival | 95 % | target |",
+        "| work | who | median | from - to | ratio to the rival, or mean | 95 % | target |",
         "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        rates = np.array(line.rates)
-        ratio, interval, target = "", "", ""
-        if line.ratio:
-            ratio = f"{line.ratio.value:.2f}"
-            interval = f"{line.ratio.low:.2f} - {line.ratio.high:.2f}"
-        if line.target is not None:
+        estimate, interval, target = "", "", ""
+        if line.estimate:
+            value, low, high = map(_short, line.estimate)
+            estimate, interval = f"{value}x" if line.relative else value, f"{low} - {high}"
+        if line.limit is not None:
             verdict = {True: "holds", False: "missed", None: "no rival"}[line.holds]
-            target = f">= {line.target:g}: {verdict}"
-        median = f"{_short(float(np.median(rates)))} {line.unit}"
-        spread = f"{_short(rates.min())} - {_short(rates.max())}"
-        cells = (line.row, line.name, median, spread, ratio, interval, target)
+            target = f"{line.limit.sense} {_short(line.limit.value)}: {verdict}"
+        median = f"{_short(float(np.median(line.values)))} {line.unit}".strip()
+        spread = f"{_short(min(line.values))} - {_short(max(line.values))}"
+        cells = (line.row, line.name, median, spread, estimate, interval, target)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    return f"{number:,.0f}" if 100 <= abs(number) < math.inf else f"{number:.3g}"

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nanogpt_jax import interop, models, tokenization
+from nanogpt_jax import attention_kernel, interop, models, tokenization
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
 from nanogpt_jax.data import pipeline
 from nanogpt_jax.data.conversations import Chat
@@ -195,9 +195,34 @@ def build_model(plan: Plan, vocab_size: int) -> LanguageModel:
         name = "float32" if on_cpu else "bfloat16"
     # A compiled loop over layers is up to twice as slow on CPU, and compiles faster elsewhere.
     unroll = None if on_cpu else 1
-    return models.build(
-        plan.model_name, plan.model, vocab_size, dtype=jnp.dtype(name), unroll=unroll
+    kernel = attention_kernel.choose_kernel(
+        plan.train.attention, _attention_shape(plan, name), split=_is_split(plan)
     )
+    return models.build(
+        plan.model_name,
+        plan.model,
+        vocab_size,
+        dtype=jnp.dtype(name),
+        unroll=unroll,
+        kernel=kernel,
+    )
+
+
+def _attention_shape(plan: Plan, dtype: str) -> attention_kernel.Shape:
+    """What every layer attends with while it is trained."""
+    shape = plan.model.shape(1)
+    d_head = getattr(plan.model, "d_head", shape.d_model // max(shape.n_head, 1))
+    heads = (shape.n_head, shape.n_kv_head, d_head)
+    return attention_kernel.Shape(dtype, *heads, plan.train.seq_len)
+
+
+def _is_split(plan: Plan) -> bool:
+    """Whether one program runs over several devices."""
+    spread = plan.parallel
+    if spread.mode == "pmap":
+        return False
+    sizes = (spread.data, spread.fsdp, spread.tensor)
+    return max(sizes) > 1 or (-1 in sizes and jax.device_count() > 1)
 
 
 def build_evaluator(

@@ -41,6 +41,7 @@ SCHEMA = Schema(
         "eval": Section(config.Eval),
         "checkpoint": Section(config.Checkpoint),
         "log": Section(config.Log),
+        "profile": Section(config.Profile),
         "parallel": Section(config.Parallel),
     },
 )
@@ -67,6 +68,7 @@ class Plan:
     eval: config.Eval
     checkpoint: config.Checkpoint
     log: config.Log
+    profile: config.Profile
     parallel: config.Parallel
 
     @property
@@ -166,6 +168,24 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
     in_float64 = sound("train") and train.compute_dtype == "float64"
     if in_float64 and not jax.config.read("jax_enable_x64"):
         yield "train.compute_dtype='float64' needs --jax_enable_x64"
+    if sound("profile", "train"):
+        profile = settings.profile
+        if profile.steps and profile.start > train.steps:
+            yield (
+                f"profile.start={profile.start} is beyond train.steps={train.steps}: nothing would "
+                "be traced; start earlier, or profile.steps=0 traces nothing"
+            )
+    if sound("train") and train.attention == "cudnn":
+        if train.compute_dtype in ("float32", "float64"):
+            yield (
+                f"train.attention='cudnn' with train.compute_dtype={train.compute_dtype!r}: cuDNN "
+                "attends in bfloat16 or float16; use train.attention=auto"
+            )
+        if sound("model") and (share := settings.model.get("dropout", 0.0)):
+            yield (
+                f"train.attention='cudnn' with model.dropout={share}: dropped probabilities are "
+                "our own code's; use train.attention=auto, or model.dropout=0"
+            )
     if sound("parallel"):
         yield from parallel.problems(SCHEMA.split(settings, "parallel")[0])
     if sound("train") and train.batch_size % train.accumulate_steps:

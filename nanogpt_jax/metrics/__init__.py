@@ -6,6 +6,7 @@
 | train/expert_balance | of a mixture of experts: 1 when all are used alike (models/moe.py) |
 | val/loss, val/perplexity, val/bits_per_byte, val/excess_nats | of an evaluation |
 | perf/tokens_per_sec, perf/step_ms | of the time since the last report |
+| layers/NN/..., ends/... | of single layers: docs/profiling.md |
 | perf/mfu | fraction of the peak of the device; absent where the peak is unknown |
 
 Losses are in nats per token. The standard error of a mean has the name of the mean and `_se`.

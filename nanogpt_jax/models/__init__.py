@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import (
     Array,
     Axes,
@@ -55,13 +56,15 @@ def build(
     *,
     dtype: Any = jnp.float32,
     unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model called `name`; activations in `dtype`, parameters float32.
 
-    `unroll` is the number of layers a compiled loop body holds; None unrolls all of them.
+    `unroll` is the number of layers a compiled loop body holds; None unrolls all of them. `kernel`
+    says where cuDNN attends.
     """
     module = importlib.import_module(f"nanogpt_jax.models.{name}")
-    return module.build(config, vocab_size, dtype=dtype, unroll=unroll)
+    return module.build(config, vocab_size, dtype=dtype, unroll=unroll, kernel=kernel)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +198,7 @@ def _visit(ends: Any, tokens_BT: Array) -> Array:
 
 
 def _bind(
-    block: nn.Module, positions_BT: Array, allowed_BTS: Array, capture: tuple[str, ...]
+    block: nn.Module, positions_BT: Array, allowed_BTS: Array | None, capture: tuple[str, ...]
 ) -> Callable[[Params, Array, Context], tuple[Array, Any]]:
     """The block as a function of what differs from layer to layer."""
 
@@ -223,14 +226,17 @@ def _positions(inputs_BT: Array, segments_BT: Array | None, cache: KVCache | Non
     return jnp.arange(T)[None]
 
 
-def _allowed(positions_BT: Array, segments_BT: Array | None, cache: KVCache | None) -> Array:
-    """allowed_BTS: the keys a query may see, none later than itself, none of another document."""
+def _allowed(positions_BT: Array, segments_BT: Array | None, cache: KVCache | None) -> Array | None:
+    """allowed_BTS: the keys a query may see, none later than itself, none of another document.
+
+    None where every key up to its own is to be seen: who attends can do so without a mask.
+    """
     if cache is not None:
         return positions_BT[:, :, None] >= jnp.arange(cache.keys[0].shape[2])
-    allowed_BTS = F.causal_mask(positions_BT.shape[1])
-    if segments_BT is not None:
-        allowed_BTS &= segments_BT[:, :, None] == segments_BT[:, None, :]
-    return allowed_BTS
+    if segments_BT is None:
+        return None
+    same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return F.causal_mask(positions_BT.shape[1]) & same_BTS
 
 
 def _advance(cache: KVCache | None, caches: Any, inputs_BT: Array) -> KVCache | None:

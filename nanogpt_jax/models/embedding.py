@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import normal, param, zeros
 from nanogpt_jax.models import Stack, models
@@ -64,8 +65,14 @@ class Ends(nn.Module):
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
+    del kernel  # nothing attends
     ends = Ends(vocab_size, config.d_model, dtype, config.bias)
     return Stack(ends=ends, shape=config.shape(vocab_size), dtype=dtype, unroll=unroll).model()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import (
     MLP,
@@ -197,18 +198,19 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); `post` norms after each sum instead."""
 
     config: Config
+    kernel: Kernel = OWN
 
     @nn.compact
     def __call__(
         self,
         x_BTD: Array,
         positions_BT: Array,
-        allowed_BTS: Array,
+        allowed_BTS: Array | None,
         context: Context,
         capture: tuple[str, ...],
     ) -> tuple[Array, Any]:
         c = self.config
-        attention = attention_of(c)
+        attention = attention_of(c, self.kernel)
         norm_attention, norm_mlp = norm(c, "norm_attention"), norm(c, "norm_mlp")
         pre = c.norm_position == "pre"
         sites = Sites(capture, context.edits)
@@ -231,7 +233,7 @@ class Block(nn.Module):
         return mlp_of(self.config)(h_BTD)
 
 
-def attention_of(c: Config) -> Attention:
+def attention_of(c: Config, kernel: Kernel) -> Attention:
     """The attention that the switches describe."""
     init_in, init_out = initializers(c, c.d_model)
     return Attention(
@@ -247,6 +249,7 @@ def attention_of(c: Config) -> Attention:
         norm_eps=c.norm_eps,
         qkv_clamp=c.qkv_clamp,
         dropout=c.dropout,
+        kernel=kernel,
         name="attention",
     )
 
@@ -259,12 +262,17 @@ def mlp_of(c: Config) -> MLP:
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
     return Stack(
         ends=Ends(config, vocab_size, dtype),
-        block=Block(config),
+        block=Block(config, kernel),
         shape=config.shape(vocab_size),
         d_head=config.d_head,
         dtype=dtype,

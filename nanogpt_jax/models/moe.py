@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, LanguageModel, Mean, ModelShape
 from nanogpt_jax.layers import Initializer, Sites, param, zeros
 from nanogpt_jax.models import Stack, gpt, models
@@ -157,12 +158,17 @@ class Block(gpt.Block):
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
     return Stack(
         ends=gpt.Ends(config, vocab_size, dtype),
-        block=Block(config),
+        block=Block(config, kernel),
         shape=config.shape(vocab_size),
         d_head=config.d_head,
         dtype=dtype,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import LanguageModel, ModelShape
 from nanogpt_jax.models import Stack, models
 from nanogpt_jax.models.single_head import Block, Ends
@@ -43,14 +44,19 @@ class Config:
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
     c = config
     d_head = c.d_model // c.n_head
     return Stack(
         ends=Ends(vocab_size, c.d_model, c.max_seq_len, dtype, c.d_model, c.positions, c.bias),
-        block=Block(c.n_head, d_head, c.residual, project=True, bias=c.bias),
+        block=Block(c.n_head, d_head, c.residual, project=True, bias=c.bias, kernel=kernel),
         shape=c.shape(vocab_size),
         d_head=d_head,
         dtype=dtype,

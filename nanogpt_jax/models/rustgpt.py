@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import (
     MLP,
@@ -90,13 +91,14 @@ class Block(nn.Module):
     """x = norm(x + attention(x)), then x = norm(x + mlp(x))."""
 
     config: Config
+    kernel: Kernel = OWN
 
     @nn.compact
     def __call__(
         self,
         x_BTD: Array,
         positions_BT: Array,
-        allowed_BTS: Array,
+        allowed_BTS: Array | None,
         context: Context,
         capture: tuple[str, ...],
     ) -> tuple[Array, Any]:
@@ -107,6 +109,7 @@ class Block(nn.Module):
             d_head=D // c.n_head,
             init_in=he_normal(D),
             init_out=he_normal(D) if c.output_projection else None,
+            kernel=self.kernel,
             name="attention",
         )
         mlp = MLP(c.d_hidden, "relu", he_normal(D), he_normal(c.d_hidden), bias=True, name="mlp")
@@ -150,12 +153,17 @@ def he_normal(fan_in: int) -> Initializer:
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
     return Stack(
         ends=Ends(vocab_size, config.d_model, config.max_seq_len, dtype),
-        block=Block(config),
+        block=Block(config, kernel),
         shape=config.shape(vocab_size),
         d_head=config.d_model // config.n_head,
         dtype=dtype,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, Key, LanguageModel, ModelShape
 from nanogpt_jax.layers import Attention, Context, Sites, fan_in_uniform, normal, param, zeros
 from nanogpt_jax.models import Stack, models
@@ -92,13 +93,14 @@ class Block(nn.Module):
     residual: bool
     project: bool
     bias: bool
+    kernel: Kernel = OWN
 
     @nn.compact
     def __call__(
         self,
         x_BTD: Array,
         positions_BT: Array,
-        allowed_BTS: Array,
+        allowed_BTS: Array | None,
         context: Context,
         capture: tuple[str, ...],
     ) -> tuple[Array, Any]:
@@ -112,6 +114,7 @@ class Block(nn.Module):
             init_in=fan_in_uniform(D, 1.0),
             init_out=fan_in_uniform(mixed, 1.0) if self.project else None,
             bias=self.bias,
+            kernel=self.kernel,
             name="attention",
         )
         y_BTD, cache = attention(x_BTD, positions_BT, allowed_BTS, context, sites)
@@ -121,14 +124,19 @@ class Block(nn.Module):
 
 
 def build(
-    config: Config, vocab_size: int, *, dtype: Any = jnp.float32, unroll: int | None = None
+    config: Config,
+    vocab_size: int,
+    *,
+    dtype: Any = jnp.float32,
+    unroll: int | None = None,
+    kernel: Kernel = OWN,
 ) -> LanguageModel:
     """The model as pure functions."""
     c = config
     d_read = c.d_model if c.residual else c.d_head
     return Stack(
         ends=Ends(vocab_size, c.d_model, c.max_seq_len, dtype, d_read, c.positions, c.bias),
-        block=Block(1, c.d_head, c.residual, project=c.residual, bias=c.bias),
+        block=Block(1, c.d_head, c.residual, project=c.residual, bias=c.bias, kernel=kernel),
         shape=c.shape(vocab_size),
         d_head=c.d_head,
         dtype=dtype,

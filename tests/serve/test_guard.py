@@ -135,7 +135,7 @@ def test_a_preflight_needs_no_key_and_tells_no_routes():
 
 
 def test_a_failure_tells_the_client_a_number_that_the_log_has_too(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         failed = ask(Guard(fail), "/api/info")
         in_openais_form = ask(Guard(fail), "/v1/models").json()["error"]
     assert failed.status == 500
@@ -154,7 +154,7 @@ def test_a_failure_after_the_answer_has_begun_leaves_it_incomplete():
 def test_the_log_has_one_line_for_a_request_and_nothing_of_its_body(
     caplog: pytest.LogCaptureFixture,
 ):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         post(Guard(echo), "/api/x\r\n127.0.0.1 GET /forged\x1b[2J\u2028", f'"{SECRET}"'.encode())
         ask(Guard(echo), headers=[HOST, ("x-y", "1")] * 60)
     first, second = caplog.messages
@@ -163,7 +163,7 @@ def test_the_log_has_one_line_for_a_request_and_nothing_of_its_body(
 
 
 def test_probes_are_worth_a_line_only_when_they_are_refused(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         for path in ("/health", "/ready", "/metrics"):
             ask(Guard(echo), path)
             ask(Guard(echo), path, headers=[("host", "evil.example")])
@@ -175,7 +175,7 @@ def test_probes_are_worth_a_line_only_when_they_are_refused(caplog: pytest.LogCa
 
 
 def test_a_client_that_leaves_before_it_has_asked_gets_no_answer(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         answered = ask(Guard(echo), method="POST", headers=[HOST, JSON], pieces=[])
     assert answered.status is None
     assert " left " in caplog.messages[0]

@@ -199,7 +199,7 @@ def _manager_of(run: Loaded, slots: int) -> Any:
         import torch
         import transformers
     except ModuleNotFoundError as error:
-        raise MissingExtra("the comparison with transformers", "parity") from error
+        raise MissingExtra("the comparison with transformers", "bench") from error
 
     family = family_of(run.plan.model_name, run.plan.model)
     nameless = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))

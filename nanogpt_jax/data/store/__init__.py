@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from absl import logging
 
 from nanogpt_jax import tokenization
+from nanogpt_jax.cache import cache_directory
 from nanogpt_jax.data.corpus import Corpus, Documents, Parts, code_digest
 from nanogpt_jax.data.store import columns, shards
 from nanogpt_jax.data.store.encoding import Codec, Encoder, encode
@@ -67,14 +67,6 @@ class Store(NamedTuple):
     train: Tokens
     val: Tokens
     running: bool
-
-
-def cache_directory() -> Path:
-    """`NANOGPT_CACHE`, else nanogpt_jax in the user's cache folder."""
-    if given := os.environ.get("NANOGPT_CACHE"):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "nanogpt_jax"
 
 
 def open_tokenizer(
