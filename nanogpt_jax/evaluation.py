@@ -68,7 +68,12 @@ class Evaluator:
             )
 
     def __call__(self, params: Params) -> tuple[dict[str, float], str]:
-        """The val/* metrics of `params`, and a sample of their text."""
+        """All val/* metrics of `params`, and a sample of their text."""
+        more, sample = self.sample(params)
+        return self.measure(params) | more, sample
+
+    def measure(self, params: Params) -> dict[str, float]:
+        """The losses of `params` on held-out text."""
         measured = [self._measure(params, batch) for batch in self._batches]
         rows = np.concatenate(jax.device_get(measured), axis=1, dtype=np.float64)
         nats, tokens, size_bytes = rows[:, : self._held_out.rows]
@@ -91,14 +96,17 @@ class Evaluator:
                 "val/excess_nats_se": excess_se,
                 "val/entropy_nats": self._truth.entropy_nats_per_character,
             }
+        return metrics
+
+    def sample(self, params: Params) -> tuple[dict[str, float], str]:
+        """What is told of the text that `params` write, where it can be judged, and some of it."""
         if self._held_out.questions:
-            answers, sample = self._answer(params)
-            return metrics | answers, sample
+            return self._answer(params)
         if self._prompt is not None or self._truth is None or not self._samples:
-            return metrics, self._sample(params)
+            return {}, self._text(params)
         texts = self._documents(params, self._samples)
         valid = sum(self._truth.log_probability(text) is not None for text in texts)
-        return metrics | share("val/valid_stories", valid, len(texts)), texts[0]
+        return share("val/valid_stories", valid, len(texts)), texts[0]
 
     def _answer(self, params: Params) -> tuple[dict[str, float], str]:
         """The share of held-out questions answered exactly right, and one of them."""
@@ -132,7 +140,7 @@ class Evaluator:
         )
         return [self._tokenizer.decode(tokens) for tokens in drawn]
 
-    def _sample(self, params: Params, max_tokens: int = 300) -> str:
+    def _text(self, params: Params, max_tokens: int = 300) -> str:
         """The prompt and its answer, else a text from a document's start or held-out words."""
         stop = self._tokenizer.stop_ids
         if self._prompt is not None:

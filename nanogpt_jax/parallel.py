@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from nanogpt_jax import runtime
 from nanogpt_jax.config import Parallel
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.functional import BATCH
@@ -156,7 +157,8 @@ class MeshLayout:
     def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """State 0, every leaf made on the device that keeps it."""
         shardings = self._shardings(jax.eval_shape(create, *arguments), warn=True)
-        return jax.jit(create, out_shardings=shardings)(*arguments)
+        options = runtime.options_for_once()
+        return jax.jit(create, out_shardings=shardings, compiler_options=options)(*arguments)
 
     def abstract(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """The state as shapes with shardings."""
@@ -258,7 +260,8 @@ class PmapLayout:
 
     def create(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """State 0, copied to every device."""
-        return self.place(jax.jit(create)(*arguments))
+        options = runtime.options_for_once()
+        return self.place(jax.jit(create, compiler_options=options)(*arguments))
 
     def abstract(self, create: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """The state of one device as shapes."""

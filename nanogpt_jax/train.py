@@ -102,9 +102,14 @@ def _loop(
                 report.flush()  # no update unread
                 plain, values = run.layout.plain(state), {}
                 if evaluating:
-                    values, sample = run.evaluator(plain.params)
+                    values = run.evaluator.measure(plain.params)
                     writer.scalars(step, values)
-                    writer.text(step, "sample", sample)
+                    if step or last:  # an untrained model writes nothing worth the wait
+                        more, sample = run.evaluator.sample(plain.params)
+                        if more:
+                            writer.scalars(step, more)
+                        writer.text(step, "sample", sample)
+                        values |= more
                 if kind:
                     checkpoints.save(
                         step,

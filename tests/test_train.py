@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -108,8 +109,10 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         told = iter(values)
 
         def assembled(*arguments: Any) -> experiment.Run:
-            run = experiment.assemble(*arguments)
-            return dataclasses.replace(run, evaluator=lambda params: (next(told), "a sample"))
+            evaluator: Any = SimpleNamespace(
+                measure=lambda params: next(told), sample=lambda params: ({}, "a sample")
+            )
+            return dataclasses.replace(experiment.assemble(*arguments), evaluator=evaluator)
 
         monkeypatch.setattr(loop, "assemble", assembled)
 

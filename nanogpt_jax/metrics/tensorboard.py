@@ -3,8 +3,7 @@
 tensorboardX gives the messages and the checksum; the file is written here. Its own writer hands
 events to a thread that dies of a full disk, after which the next write waits for ever; it loses
 what that thread still holds when the process is killed; and a run resumed within one second
-overwrites the file of the run before. It is imported at the first write, because that takes a
-second where torch is installed.
+overwrites the file of the run before.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import importlib
 import os
 import socket
 import struct
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping
@@ -44,15 +44,13 @@ class TensorBoard(Writer):
         self._write(step=step, summary={"value": points})
 
     def text(self, step: int, name: str, text: str) -> None:
-        from tensorboardX import summary
-
+        summary = _part("summary")
         # The page renders Markdown; an indented block keeps the text as the model wrote it.
         block = textwrap.indent(text, "    ", lambda line: True)
         self._write(step=step, summary=summary.text(name, block))
 
     def config(self, values: Mapping[str, object]) -> None:
-        from tensorboardX import summary
-
+        summary = _part("summary")
         # In the event file itself: a session of its own would be one more run on every page.
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
@@ -77,13 +75,26 @@ class TensorBoard(Writer):
         return self._file
 
     def _write(self, **fields: Any) -> None:
-        from tensorboardX.record_writer import masked_crc32c
-
-        # By its name, because the generated module makes its classes when it is imported.
-        messages = importlib.import_module("tensorboardX.proto.event_pb2")
+        masked_crc32c = _part("record_writer").masked_crc32c
+        messages = _part("proto.event_pb2")
         file = self._file or self._open()
         event = messages.Event(wall_time=self._wall_clock(), **fields).SerializeToString()
         length = struct.pack("<Q", len(event))
         checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, event)]
         file.write(b"".join([length, checksums[0], event, checksums[1]]))
         file.flush()
+
+
+def _part(name: str) -> Any:
+    """A module of tensorboardX, imported without torch, which takes a second where it is installed.
+
+    Nothing that needs torch is called here. By name, because its generated modules make their
+    classes when they are imported.
+    """
+    if "tensorboardX" in sys.modules or "torch" in sys.modules:
+        return importlib.import_module(f"tensorboardX.{name}")
+    vars(sys)["modules"]["torch"] = None  # what Python calls not to be found
+    try:
+        return importlib.import_module(f"tensorboardX.{name}")
+    finally:
+        del sys.modules["torch"]
