@@ -311,3 +311,18 @@ def test_a_product_of_wide_arrays_is_einsum():
         y_BTS = F.contract("BTC,BSC->BTS", a_BTC, b_BSC)
         assert y_BTS.dtype == jnp.float64
         np.testing.assert_array_equal(y_BTS, jnp.einsum("BTC,BSC->BTS", a_BTC, b_BSC))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_in_bfloat16_and_their_gradients_run_however_the_weights_lie(turned: bool):
+    """A tied head is a transposed table: XLA's CPU runtime lacks some products of bfloat16."""
+    x_BTD = jnp.asarray(normal(B, 17, 15), jnp.bfloat16)
+    w = jnp.asarray(normal(15, 16).T if turned else normal(15, 16), jnp.float32)
+
+    def summed(x_BTD: jax.Array, w: jax.Array) -> jax.Array:
+        return jnp.sum(F.linear_wide(x_BTD, w.T if turned else w) ** 2)
+
+    found = jax.jit(jax.grad(summed, argnums=(0, 1)))(x_BTD, w)
+    wanted = jax.grad(summed, argnums=(0, 1))(x_BTD.astype(jnp.float32), w)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=0.1, atol=1.0)
