@@ -7,6 +7,7 @@ stops.py; beams are in beam.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -103,6 +104,10 @@ class Generator:
         """
         params = self.prepare(params)
         logits_BV, cache = self.read_to_continue(params, prompts, max_tokens)
+        # Every step reads the whole cache: at GPT-2's size a context of 1024 is an eighth of it.
+        wanted = min(max(map(len, prompts)) + max_tokens, self.context_length)
+        room = next(length for length in self.decoding.lengths() if length >= wanted)
+        cache = cache if room == self.context_length else _shorten(cache, room)
         seen_BV = seen_tokens(prompts, samplings, logits_BV.shape[1])
         drawn_BN, _ = self._run(
             params, cache, logits_BV, rows(samplings), max_tokens, stop, seen_BV
@@ -168,3 +173,10 @@ class Generator:
         start = _Loop(jnp.int32(0), jnp.full(B, True), nothing_BN, logits_BV, cache, seen_BV)
         end = jax.lax.while_loop(unfinished, step, start)
         return end.drawn_BN, end.cache
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _shorten(cache: KVCache, length: int) -> KVCache:
+    """The first places of `cache`, which hold all that was read."""
+    keys, values = jax.tree.map(lambda kept_BKSC: kept_BKSC[:, :, :length], cache[:2])
+    return cache._replace(keys=keys, values=values)
