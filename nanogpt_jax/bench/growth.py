@@ -18,7 +18,7 @@ from nanogpt_jax.interface import Array
 
 
 def attention_memory(
-    *, lengths: tuple[int, ...] = (1024, 2048, 4096), heads: int = 6, channels: int = 64
+    *, lengths: tuple[int, ...] = (1024, 2048, 4096, 8192), heads: int = 6, channels: int = 64
 ) -> Callable[[], Mapping[str, float]]:
     """A round tells the temporary memory at each length, `mib_at_T`, and how it grows.
 
