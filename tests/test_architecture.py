@@ -192,7 +192,8 @@ def test_importing_the_package_alone_does_not_import_jax():
 def test_importing_every_module_starts_no_backend():
     """No backend has that name, so whatever starts one fails."""
     extras = {"nanogpt_jax.serve": "fastapi", "nanogpt_jax.bench.peers": "transformers"}
-    left_out = [room for room, needed in extras.items() if importlib.util.find_spec(needed) is None]
+    missing = (room for room, needed in extras.items() if importlib.util.find_spec(needed) is None)
+    left_out = tuple(missing)
     imports = "\n".join(f"import {module}" for module in TREES if not within(module, left_out))
     fails = (
         "try:\n    nanogpt_jax.runtime.describe_devices()\nexcept RuntimeError:\n    print('ok')"
