@@ -104,7 +104,8 @@ def _loop(
                 if evaluating:
                     values = run.evaluator.measure(plain.params)
                     writer.scalars(step, values)
-                    if step or last:  # an untrained model writes nothing worth the wait
+                    # What an untrained model writes is not worth the wait.
+                    if step or last or plan.init.from_:
                         more, sample = run.evaluator.sample(plain.params)
                         if more:
                             writer.scalars(step, more)

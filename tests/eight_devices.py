@@ -68,7 +68,8 @@ def train(name: str, optimizer: str, steps: int, accumulate: int = 1) -> dict[st
     update = layout.compile_step(functools.partial(train_step, recipe))
     losses, events_of_step = [], []
     for batch in batches(steps):
-        placed = layout.place_batch(batch)
+        # A single device takes host arrays as they are.
+        placed = jax.tree.map(jnp.asarray, layout.place_batch(batch))
         with compile_events() as events:
             state, sums = update(state, placed, hyper)
         events_of_step.append(len(events))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,9 +191,3 @@ def test_the_script_brings_the_wheels_that_are_missing_and_starts_the_suite(
     assert "-m needs_gpu" in rest[-1]
     target = installed.partition("--target ")[2].split()[0]
     assert not Path(target).exists()
-
-
-def test_the_script_is_sound_shell():
-    if not (checker := shutil.which("shellcheck")):
-        pytest.skip("found no shellcheck")
-    subprocess.run([checker, str(REPOSITORY / "scripts/bench_gpu.sh")], check=True)

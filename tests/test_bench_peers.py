@@ -241,6 +241,6 @@ def test_both_servers_are_measured_under_every_load(
     asked = [row["offered_per_second"] for row in found["rows"][4::2]]
     assert asked == pytest.approx([asked[1] * factor for factor in (0.5, 1, 2, 8)])
     assert [each["way"] for each in found["fairness"]] == ways
-    assert found["settings"]["workdir"] == "run" and str(workdir) not in file.read_text()
+    assert found["arguments"]["workdir"] == "run" and str(workdir) not in file.read_text()
     printed = capsys.readouterr().out
     assert printed.count("transformers") == 7 and "goodput/s" in printed
