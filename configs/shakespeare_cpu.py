@@ -3,9 +3,9 @@
 scripts/run python -m nanogpt_jax.main --config=configs/shakespeare_cpu.py
 
 The characters, their split and the context of 64 are those of configs/shakespeare_char.py. Over the
-whole held-out text 1.82 to 1.88 (seeds 1 to 7), 8.2 to 9.2 seconds after the start of the process on
-two cores of an AMD EPYC. nanoGPT's recipe in torch ends its 2000 updates at 1.912, and stretched to
-3000 reaches 1.88 after 74 to 89 seconds. After 240 updates: 1.868, 1.880, 1.847 (seeds 0, 1, 2).
+whole held-out text 1.82 to 1.88 (seeds 1 to 7), 8.2 to 9.2 seconds after the start of the process
+on two cores of an AMD EPYC. nanoGPT's recipe in torch ends its 2000 updates at 1.912, and stretched
+to 3000 reaches 1.88 after 74 to 89 seconds. After 240 updates: 1.868, 1.880, 1.847 (seeds 0, 1, 2).
 
 Tried: rates of 0.02 and 0.03 (1.998 and 1.936 after 200 updates), 0.05 (1.845 after 250) and 0.08
 (1.883 after 220); a third layer (at 0.02 1.951, with 46 ms of processor time an update for 32).
