@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nanogpt_jax.bench import main_job
 from nanogpt_jax.bench.contest import Contestant, Found
 from nanogpt_jax.bench.suites import Contest, Measure
 from nanogpt_jax.data.corpus import Corpus, Opening
@@ -34,13 +35,6 @@ GOAL = 1.88
 RECIPE = {"steps": 3000, "every": 250, "compiled": False}
 VAL_FRACTION = 0.1
 LOOK_SECONDS = 0.02
-# What starts otherwise than a user does: without byte code, or with programs compiled before.
-UNUSUAL = {
-    "PYTHONDONTWRITEBYTECODE",
-    "JAX_COMPILATION_CACHE_DIR",
-    "NANOGPT_KEEP_PROGRAMS",
-    "TORCHINDUCTOR_CACHE_DIR",
-}
 
 
 class Evaluation(NamedTuple):
@@ -117,7 +111,7 @@ def reach(goal: float, words: Sequence[str], metrics: Path) -> Found:
 
     NanogptError with its lowest loss and the end of its log, where it ends before.
     """
-    variables = {name: os.environ[name] for name in os.environ.keys() - UNUSUAL}
+    variables = {name: os.environ[name] for name in os.environ.keys() - main_job.UNUSUAL}
     start = time.monotonic()
     with (
         tempfile.TemporaryFile("w+", errors="replace") as log,
