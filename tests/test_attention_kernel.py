@@ -233,8 +233,18 @@ def test_the_config_reaches_the_trial(monkeypatch: pytest.MonkeyPatch):
     words = {"model.n_head": "4", "model.n_kv_head": "2", "model.d_model": "64"}
     words |= {"train.seq_len": "32", "train.attention": "own", "train.compute_dtype": "bfloat16"}
     base = default_config(model="gpt", optimizer="adamw", schedule="warmup_cosine")
-    build_model(resolve(base, list(words.items())), 11)
+    build_model(resolve(base, list(words.items())), 11, training=True)
     assert asked == [(("own", Shape("bfloat16", 4, 2, 16, 32)), {"split": False})]
+
+
+def test_a_model_that_cudnn_trained_is_read_where_there_is_none():
+    words = {"train.attention": "cudnn", "train.compute_dtype": "bfloat16"}
+    base = default_config(model="gpt", optimizer="adamw", schedule="warmup_cosine")
+    plan = resolve(base, list(words.items()))
+    assert "layers" in jax.eval_shape(build_model(plan, 11).init, jax.random.key(0))
+    if jax.default_backend() != "gpu":
+        with pytest.raises(ConfigError, match="train.attention='cudnn' found the backend"):
+            build_model(plan, 11, training=True)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def decode(*, new_tokens: int, dtype: str, **sizes: int) -> Callable[[], Mapping
 def _build(dtype: str, *, vocab: int, **sizes: int) -> tuple[Plan, LanguageModel]:
     changes = {"train.seq_len": sizes["length"], "train.compute_dtype": dtype}
     plan = ours.plan_of(**sizes, changes=changes)
-    return plan, build_model(plan, vocab)
+    return plan, build_model(plan, vocab, training=True)
 
 
 def _known(peak: float | None, table: str) -> float:

@@ -54,7 +54,7 @@ def train(
     runtime.keep_freed_memory()
     changes = {"train.seq_len": length, "train.batch_size": batch, "train.compute_dtype": dtype}
     plan = plan_of(n_layer, n_head, d_model, length, changes)
-    recipe = build_recipe(plan, build_model(plan, vocab), vocab)
+    recipe = build_recipe(plan, build_model(plan, vocab, training=True), vocab)
     hyper = build_hyper(plan, total_steps=10**6)
     layout = make_layout(plan.parallel, recipe.model.axes, jax.devices())
     update = layout.compile_step(lambda *words: step.train_step(recipe, *words))

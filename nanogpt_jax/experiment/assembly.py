@@ -75,7 +75,7 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
     corpus, chat = open_corpus(plan, bad), chat_of(plan, bad)
     tokenizer = _open_tokenizer(plan, corpus, workdir, bad)
     shape = plan.model.shape(tokenizer.vocab_size)
-    model = build_model(plan, tokenizer.vocab_size)
+    model = build_model(plan, tokenizer.vocab_size, training=True)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     record = describe_run(plan, tokenizer, corpus, shape, parameter_count(shapes), overrides)
     record = continue_run(record, plan, workdir)
@@ -188,16 +188,21 @@ def open_pretrained(plan: Plan) -> Pretrained | None:
     return found
 
 
-def build_model(plan: Plan, vocab_size: int) -> LanguageModel:
-    """The model, computing in the dtype of the config on this backend."""
+def build_model(plan: Plan, vocab_size: int, *, training: bool = False) -> LanguageModel:
+    """The model, computing in the dtype of the config on this backend.
+
+    Who attends is chosen, and tried, for `training` alone: whoever reads a run reads it anywhere.
+    """
     on_cpu, name = jax.default_backend() == "cpu", plan.train.compute_dtype
     if name == "auto":
         name = "float32" if on_cpu else "bfloat16"
     # A compiled loop over layers is up to twice as slow on CPU, and compiles faster elsewhere.
     unroll = None if on_cpu else 1
-    kernel = attention_kernel.choose_kernel(
-        plan.train.attention, _attention_shape(plan, name), split=_is_split(plan)
-    )
+    kernel = attention_kernel.OWN
+    if training:
+        kernel = attention_kernel.choose_kernel(
+            plan.train.attention, _attention_shape(plan, name), split=_is_split(plan)
+        )
     return models.build(
         plan.model_name,
         plan.model,
