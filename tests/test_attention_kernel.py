@@ -243,7 +243,7 @@ def test_a_model_that_cudnn_trained_is_read_where_there_is_none():
     plan = resolve(base, list(words.items()))
     assert "layers" in jax.eval_shape(build_model(plan, 11).init, jax.random.key(0))
     if jax.default_backend() != "gpu":
-        with pytest.raises(ConfigError, match="train.attention='cudnn' found the backend"):
+        with pytest.raises(ConfigError, match="='cudnn' found the backend"):
             build_model(plan, 11, training=True)
 
 
