@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import re
 from typing import Any
 
 import jax
@@ -30,13 +32,25 @@ LAYOUTS = {
     "mesh": Parallel(data=2, fsdp=2, tensor=2),
     "pmap": Parallel(mode="pmap"),
 }
+# Each axis by itself, for what its program sends; four heads are split by four at most.
+AXES = {
+    "data": Parallel(data=8),
+    "fsdp": Parallel(data=1, fsdp=8),
+    "tensor": Parallel(data=2, tensor=4),
+}
+COLLECTIVE = re.compile(
+    r"= (?P<result>.*?) "
+    r"(?P<name>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+ARRAY = re.compile(r"(?P<dtype>f32|s32|u32|pred)\[(?P<sizes>[0-9,]*)\]")
+BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 
-def layout_of(name: str, n_kv_head: int) -> tuple[Layout, Any]:
+def layout_of(name: str | Parallel, n_kv_head: int, unroll: int | None = 1) -> tuple[Layout, Any]:
     config = gpt.Config(
         n_layer=2, n_head=4, n_kv_head=n_kv_head, d_model=16, max_seq_len=LENGTH, norm_gain=True
     )
-    model = models.build("gpt", config, VOCABULARY, unroll=1)
+    model = models.build("gpt", config, VOCABULARY, unroll=unroll)
     rng = np.random.default_rng(0)
     # NumPy draws the parameters: a generator of JAX would be compiled for every layout.
     drawn = jax.tree.map(
@@ -44,7 +58,8 @@ def layout_of(name: str, n_kv_head: int) -> tuple[Layout, Any]:
         jax.eval_shape(model.init, jax.random.key(0)),
     )
     model = model._replace(init=lambda _: jax.tree.map(jnp.asarray, drawn))
-    return make_layout(LAYOUTS[name], model.axes, jax.devices()), model
+    parallel = LAYOUTS[name] if isinstance(name, str) else name
+    return make_layout(parallel, model.axes, jax.devices()), model
 
 
 def batches(steps: int) -> list[Batch]:
@@ -65,7 +80,7 @@ def train(name: str, optimizer: str, steps: int, accumulate: int = 1) -> dict[st
     hyper = hyper_of(optimizer, clip_norm=1.0)
     start = (functools.partial(create_state, recipe), hyper, jax.random.key(0))
     state = layout.create(*start)
-    update = layout.compile_step(functools.partial(train_step, recipe))
+    update = layout.compile_step(train_step, recipe)
     losses, events_of_step = [], []
     for batch in batches(steps):
         # A single device takes host arrays as they are.
@@ -106,11 +121,35 @@ def constraints(name: str) -> int:
     layout, model = layout_of(name, n_kv_head=2)
     recipe, hyper = recipe_of("sgd", model, VOCABULARY), hyper_of("sgd")
     state = layout.create(functools.partial(create_state, recipe), hyper, jax.random.key(0))
-    step: Any = layout.compile_step(functools.partial(train_step, recipe))
+    step: Any = layout.compile_step(train_step, recipe)
     text = step.lower(state, layout.place_batch(batches(1)[0]), hyper).as_text()
     # JAX itself pins the data of the key, to no mesh.
     lines = [line for line in text.splitlines() if "@empty_mesh" not in line]
     return sum("sharding_constraint" in line for line in lines)
+
+
+def sent(axis: str) -> dict[str, Any]:
+    """What the compiled step of one axis sends, in bytes by collective, and what a device holds."""
+    layout, model = layout_of(AXES[axis], n_kv_head=4, unroll=None)  # a loop would count once
+    recipe, hyper = recipe_of("adamw", model, VOCABULARY), hyper_of("adamw")
+    state = layout.create(functools.partial(create_state, recipe), hyper, jax.random.key(0))
+    step: Any = layout.compile_step(train_step, recipe)
+    text = step.lower(state, layout.place_batch(batches(1)[0]), hyper).compile().as_text()
+    found: dict[str, list[int]] = {}
+    for match in COLLECTIVE.finditer(text):
+        size = sum(
+            BYTES[array["dtype"]] * math.prod(int(n) for n in array["sizes"].split(",") if n)
+            for array in ARRAY.finditer(match["result"])
+        )
+        found.setdefault(match["name"], []).append(size)
+    params = jax.tree.leaves(state.params)
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    return {
+        "sent": found,
+        "held": sum(leaf.addressable_shards[0].data.nbytes for leaf in [*params, *moments]),
+        "whole": sum(leaf.nbytes for leaf in [*params, *moments]),
+        "params": sum(leaf.nbytes for leaf in params),
+    }
 
 
 def undivided() -> dict[str, Any]:
@@ -137,6 +176,7 @@ def main() -> None:
     for name in ("one", "mesh"):
         measured[f"muon {name}"] = train(name, "muon", 4, accumulate=2)
     measured["constraints"] = {name: constraints(name) for name in ("one", "mesh")}
+    measured["axes"] = {axis: sent(axis) for axis in AXES}
     measured["undivided"] = undivided()
     print(json.dumps(measured))
 

@@ -138,3 +138,32 @@ def test_sizes_that_no_machine_has_are_known_without_one(parallel: Parallel, mes
     assert len(problems(parallel)) == 1
     with pytest.raises(ConfigError, match=message):
         mesh_shape(parallel, 8)
+
+
+def test_copies_of_a_model_add_up_its_gradient_once(measured: dict[str, Any]) -> None:
+    found = measured["axes"]["data"]
+    ((name, sizes),) = found["sent"].items()
+    assert name == "all-reduce" and len(sizes) == 1
+    assert 0 < sizes[0] - found["params"] < 64  # and the sums of the loss
+    assert found["held"] == found["whole"]
+
+
+def test_split_parameters_are_gathered_where_they_are_used(measured: dict[str, Any]) -> None:
+    found = measured["axes"]["fsdp"]
+    sent = {name: sum(sizes) for name, sizes in found["sent"].items()}
+    # Forwards all of them, and backwards again those that the compiler let go of.
+    assert 0.9 * found["params"] < sent["all-gather"] < 2 * found["params"]
+    # On CPU the sum of a gradient is sliced after it is sent; elsewhere it is scattered.
+    gradients = sent.get("all-reduce", 0) + sent.get("reduce-scatter", 0)
+    assert 0.9 * found["params"] < gradients < 1.1 * found["params"]
+    assert found["held"] < 1.01 * found["whole"] / 8
+
+
+def test_split_matrices_send_activations_and_no_parameters(measured: dict[str, Any]) -> None:
+    found = measured["axes"]["tensor"]
+    assert found["sent"].keys() == {"all-reduce"}
+    rows, length, width, layers = 16 // 2, 8, 16, 2  # of tests/eight_devices.py
+    activations = rows * length * width * 4
+    # After attention and after the MLP, forwards and backwards.
+    assert sum(found["sent"]["all-reduce"]) > 4 * layers * activations
+    assert found["held"] < 1.05 * found["whole"] / 4
