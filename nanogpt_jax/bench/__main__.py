@@ -2,7 +2,7 @@
 
 python -m nanogpt_jax.bench ceiling|train|attention|gpu [--peer=torch] [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench race [--data=shakespeare] [--peer=torch] [--rounds=7] [--json=FILE]
-python -m nanogpt_jax.bench microgpt|startup|data|growth [--rounds=7] [--json=FILE]
+python -m nanogpt_jax.bench microgpt|startup|data|growth|plan [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench decode [--peer=transformers] [--rounds=7] [--json=FILE]
 python -m nanogpt_jax.bench decode --workdir=DIR [--step=N|last|best] [--draft=lookup|DIR]
     [--rounds=7] [--json=FILE]

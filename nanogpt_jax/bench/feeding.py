@@ -5,7 +5,6 @@ The loop of train.py without evaluation, saving and metrics, which have costs of
 
 from __future__ import annotations
 
-import functools
 import itertools
 import tempfile
 import time
@@ -43,7 +42,7 @@ def train(*, config: str, steps: int, fed: bool) -> Callable[[], Mapping[str, An
     runtime.keep_freed_memory()
     with tempfile.TemporaryDirectory() as nothing:  # assemble reads what a run has left, and writes
         run = experiment.assemble(plan_of(config), Path(nothing), ())
-    update = run.layout.compile_step(functools.partial(step.train_step, run.recipe))
+    update = run.layout.compile_step(step.train_step, run.recipe)
     state = run.layout.create(run.create, run.hyper, run.key)
     batches: Iterator[Batch] = run.batches if fed else itertools.repeat(next(run.batches))
 

@@ -19,7 +19,7 @@ from nanogpt_jax.bench.contest import Contestant
 from nanogpt_jax.bench.ours import plan_of
 from nanogpt_jax.bench.suites import Contest, Limit, Measure
 from nanogpt_jax.costs import parameter_count
-from nanogpt_jax.experiment.assembly import build_model
+from nanogpt_jax.experiment.building import build_model
 from nanogpt_jax.generate import Generator
 from nanogpt_jax.sampling import Sampling
 

@@ -22,7 +22,7 @@ from nanogpt_jax.bench.suites import OURS, TORCH, Contest, Limit, Measure
 from nanogpt_jax.decoding import Decoding
 from nanogpt_jax.errors import NanogptError
 from nanogpt_jax.experiment import Plan
-from nanogpt_jax.experiment.assembly import build_model
+from nanogpt_jax.experiment.building import build_model
 from nanogpt_jax.interface import Array, KVCache, LanguageModel, Params
 
 GPU = "nanogpt_jax.bench.gpu"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from nanogpt_jax import functional
+from nanogpt_jax import attention
 from nanogpt_jax.errors import NanogptError
 from nanogpt_jax.interface import Array
 
@@ -37,7 +37,7 @@ def temporary_bytes(length: int, heads: int, channels: int) -> int:
     """What causal attention of one row holds, forward and backward, beside its arguments."""
 
     def summed(q_BHTC: Array, k_BHTC: Array, v_BHTC: Array) -> Array:
-        return jnp.sum(functional.attend_causally(q_BHTC, k_BHTC, v_BHTC) ** 2)
+        return jnp.sum(attention.attend_causally(q_BHTC, k_BHTC, v_BHTC) ** 2)
 
     x_BHTC = jax.ShapeDtypeStruct((1, heads, length, channels), jnp.float32)
     program = jax.jit(jax.grad(summed, argnums=(0, 1, 2))).lower(x_BHTC, x_BHTC, x_BHTC).compile()

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nanogpt_jax import functional, runtime, step
+from nanogpt_jax import runtime, step
+from nanogpt_jax.attention import attend_causally, attend_with_cudnn
 from nanogpt_jax.costs import parameter_count
 from nanogpt_jax.experiment import Plan, default_config, resolve
-from nanogpt_jax.experiment.assembly import build_hyper, build_model, build_recipe
+from nanogpt_jax.experiment.building import build_hyper, build_model, build_recipe
 from nanogpt_jax.interface import Batch
 from nanogpt_jax.parallel import make_layout
 
@@ -57,7 +58,7 @@ def train(
     recipe = build_recipe(plan, build_model(plan, vocab, training=True), vocab)
     hyper = build_hyper(plan, total_steps=10**6)
     layout = make_layout(plan.parallel, recipe.model.axes, jax.devices())
-    update = layout.compile_step(lambda *words: step.train_step(recipe, *words))
+    update = layout.compile_step(step.train_step, recipe)
     key = jax.random.key(0)
     state = layout.create(lambda hyper, key: step.create_state(recipe, hyper, key), hyper, key)
     text = np.random.default_rng(0).integers(vocab, size=(8, batch, length + 1)).astype(np.int32)
@@ -115,7 +116,7 @@ def attention(
     rng = np.random.default_rng(0)
     shape = (batch, heads, length, channels)
     q, k, v, weights = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(4))
-    attend = functional.attend_with_cudnn if cudnn else functional.attend_causally
+    attend = attend_with_cudnn if cudnn else attend_causally
 
     @jax.jit
     def gradients(q: Any, k: Any, v: Any, weights: Any) -> Any:
@@ -146,5 +147,21 @@ def matmul(*, size: int, repeats: int, dtype: str) -> Callable[[], Mapping[str, 
         for _ in range(repeats):
             c = product(a, b)
         return {"corner": float(c[0, 0])}
+
+    return work
+
+
+def softmax(*, rows: int, size: int, repeats: int) -> Callable[[], Mapping[str, Any]]:
+    """A round of what the loss does to logits, forward and backward: no product, all exponents."""
+    runtime.keep_freed_memory()
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(rows, size)), jnp.float32)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(jax.nn.logsumexp(x, axis=-1))))
+
+    def work() -> Mapping[str, Any]:
+        found = None
+        for _ in range(repeats):
+            found = gradient(logits)
+        jax.block_until_ready(found)
+        return {}
 
     return work

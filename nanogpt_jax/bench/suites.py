@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from nanogpt_jax.bench import machine
 from nanogpt_jax.bench.contest import Contestant
 from nanogpt_jax.bench.rounds import Estimate
 
 OURS, TORCH = "nanogpt_jax.bench.ours", "nanogpt_jax.bench.peers.nanogpt"
 FEEDING, GROWTH = "nanogpt_jax.bench.feeding", "nanogpt_jax.bench.growth"
+FORECAST = "nanogpt_jax.bench.forecast"
 MAIN_JOB = "nanogpt_jax.bench.main_job"
 MICROGPT = "nanogpt_jax.microgpt.rounds"  # an island: named, never imported
 SMALL = {"n_layer": 4, "n_head": 4, "d_model": 128, "length": 64, "batch": 12, "vocab": 65}
@@ -58,8 +60,11 @@ class Contest(NamedTuple):
 
 
 def ceiling(torch: bool) -> list[Contest]:
-    """Square products: what the machine gives to whoever multiplies."""
-    found = []
+    """Square products, what the machine gives to whoever multiplies, and the planner's rates."""
+    found = [
+        Contest(row, unit, [Contestant("ours", f"{OURS}:{function}", work)], amount / 1e9)
+        for row, unit, function, work, amount in machine.ROWS
+    ]
     for dtype in ("float32", "bfloat16"):
         work = {"size": 2048, "repeats": 4, "dtype": dtype}
         flops, row = 2 * 2048**3 * 4, f"matmul 2048 {dtype}"
@@ -156,6 +161,23 @@ def growth() -> list[Contest]:
     ]
 
 
+def plan() -> list[Contest]:
+    """How far the planner's time of an update is from the one that it takes."""
+    close = Measure("error", limit=Limit("at most", 0.25))
+    told = [Measure(f"{name}_ms", "ms") for name in ("predicted", "measured")]
+    wider = {"model.n_layer": "6", "model.d_model": "384", "model.n_head": "6"}
+    wider |= {"train.batch_size": "8", "train.accumulate_steps": "1", "optimizer.name": "adamw"}
+    found = []
+    for name, config, changes in (
+        ("tiny", "tiny", {}),
+        ("minigpt", "minigpt", {}),
+        ("minigpt, 6x384", "minigpt", wider),
+    ):
+        work = {"config": f"configs/{config}.py", "changes": changes}
+        found.append(_alone(f"plan of {name}", f"{FORECAST}:error", work, close, *told))
+    return found
+
+
 def _alone(row: str, place: str, work: Mapping[str, Any], *measures: Measure) -> Contest:
     return Contest(row, "", [Contestant("ours", place, work)], measures=measures)
 
@@ -170,4 +192,5 @@ ALONE: dict[str, Callable[[], list[Contest]]] = {
     "startup": startup,
     "data": data,
     "growth": growth,
+    "plan": plan,
 }

@@ -16,17 +16,19 @@ class Groups(NamedTuple):
     """Trees shaped like the parameters: the role of each, and how a matrix maps inputs to outputs.
 
     `sides` holds (input dimensions, output dimensions) of a leaf, counted with its layer axis.
+    `width_ratio` is the width at which rates were found over the model's own (muP).
     """
 
     roles: Any
     sides: Any
+    width_ratio: float = 1.0
 
     def mask(self, *roles: Role) -> Any:
         """True at the parameters that have one of `roles`."""
         return jax.tree.map(lambda role: role in roles, self.roles)
 
 
-def group(axes: Axes) -> Groups:
+def group(axes: Axes, width_ratio: float = 1.0) -> Groups:
     """The groups of a model's parameters."""
 
     def is_leaf(leaf: object) -> bool:
@@ -39,7 +41,9 @@ def group(axes: Axes) -> Groups:
         return Sides(tuple(range(start, split)), tuple(range(split, len(leaf))))
 
     return Groups(
-        jax.tree.map(_role, axes, is_leaf=is_leaf), jax.tree.map(sides, axes, is_leaf=is_leaf)
+        jax.tree.map(_role, axes, is_leaf=is_leaf),
+        jax.tree.map(sides, axes, is_leaf=is_leaf),
+        width_ratio,
     )
 
 

@@ -22,6 +22,29 @@ Beta = Annotated[float, below_one]
 Decay = Annotated[float, "decoupled weight decay, relative to the rate", non_negative]
 Eps = Annotated[float, "added to the root of the second moment", positive]
 
+# Those whose directions `_to_width` scales; muP's rule for rates is that of no other here.
+FITTING_WIDTH = ("adam", "adamw", "lion")
+
+
+def _to_width(
+    groups: Groups, direction: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """`direction`, of matrices and head times base width over width (muP's rule for Adam).
+
+    Yang et al. 2022, arXiv:2203.03466, table 3: numbers that are all about 1, summed over inputs
+    that agree, grow with the width. Decay, which only shrinks, is added afterwards.
+    """
+    ratio, scaled = groups.width_ratio, groups.mask("matrix", "head")
+    if ratio == 1.0:
+        return direction
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = direction.update(updates, state, params)
+        shrunk = jax.tree.map(lambda own, sums: own * ratio if sums else own, updates, scaled)
+        return shrunk, state
+
+    return optax.GradientTransformation(direction.init, update)
+
 
 def _decayed(groups: Groups, direction: Any, weight_decay: Any) -> Any:
     mask = groups.mask("matrix", "embedding", "head")
@@ -38,7 +61,8 @@ def adamw(
     weight_decay: Decay = 0.1,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
-    return _decayed(groups, optax.scale_by_adam(b1=b1, b2=b2, eps=eps), weight_decay)
+    direction = _to_width(groups, optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
+    return _decayed(groups, direction, weight_decay)
 
 
 @optimizers
@@ -50,8 +74,7 @@ def adam(
     eps: Eps = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam without weight decay (Kingma and Ba 2014, arXiv:1412.6980)."""
-    del groups
-    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    return _to_width(groups, optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
 
 
 @optimizers
@@ -74,7 +97,7 @@ def lion(
     weight_decay: Decay = 0.1,
 ) -> optax.GradientTransformation:
     """Sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675)."""
-    return _decayed(groups, optax.scale_by_lion(b1=b1, b2=b2), weight_decay)
+    return _decayed(groups, _to_width(groups, optax.scale_by_lion(b1=b1, b2=b2)), weight_decay)
 
 
 @optimizers
