@@ -1,7 +1,7 @@
 """Serve a run over HTTP: OpenAI's API, the reference server's, and a look inside the model.
 
     python -m nanogpt_jax.serve --workdir=RUN [--step=N|last|best] [--reload] [--draft=RUN|lookup]
-    python -m nanogpt_jax.serve --workdir=FOLDER --latest
+    python -m nanogpt_jax.serve --workdir=FOLDER --latest [--runs=FOLDER]
 
 API keys are in the environment, NANOGPT_JAX_API_KEYS=KEY[,KEY...]; every cap below may be there
 too, as NANOGPT_JAX_MAX_TOKENS=256. docs/serving.md has the routes.
@@ -36,6 +36,7 @@ def main(
     workdir: cli.Workdir,
     step: cli.Step = "last",
     latest: Annotated[bool, "serve the run in workdir whose checkpoint is the newest"] = False,
+    runs: Annotated[str, "folder of runs that may be looked at; the one that holds workdir"] = "",
     reload: Annotated[bool, "serve every new checkpoint of the run, as training saves it"] = False,
     draft: Annotated[str, "guess tokens ahead: a run directory, or lookup in the text"] = "",
     source: Annotated[str, "data.source to train on, should the corpus lie elsewhere now"] = "",
@@ -51,6 +52,8 @@ def main(
     """Serves until SIGTERM or SIGINT, then lets generations under way end."""
     if reload and step != "last":
         raise ConfigError(f"--reload follows the newest checkpoint: leave out --step={step}")
+    if runs and not Path(runs).expanduser().is_dir():
+        raise ConfigError(f"--runs={runs} is no folder: name one that holds run directories")
     policy = for_host(
         host,
         keys=os.environ.get(KEYS_VARIABLE, ""),
@@ -72,7 +75,7 @@ def main(
             signal.signal(number, lambda number, frame: _leave(ExitCode.DONE))
         journal.install()
         logging.info("%s", describe_devices())
-        service = _open(workdir, step, latest, draft, caps)
+        service = _open(workdir, step, latest, runs, draft, caps)
         training = TrainingRuns(service, source=source)
         if reload:
             threading.Thread(target=service.follow, name="reload", daemon=True).start()
@@ -94,11 +97,12 @@ def main(
     _leave(ExitCode.FAILED if server.failed else ExitCode.DONE)
 
 
-def _open(workdir: Path, step: str, latest: bool, draft: str, caps: Caps) -> Service:
+def _open(workdir: Path, step: str, latest: bool, runs: str, draft: str, caps: Caps) -> Service:
     return Service(
         find_latest(workdir) if latest else workdir,
         step,
         source="latest" if latest else "explicit",
+        runs=Path(runs).expanduser() if runs else None,
         slots=caps.slots,
         queue_length=caps.queue_length,
         drafts=lambda run: experiment.open_drafts(draft, run),

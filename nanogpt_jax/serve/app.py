@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,8 +23,11 @@ from nanogpt_jax.serve.api import (
     checkpoints,
     inspect,
     openai,
+    pages,
     reference,
+    runs,
     status,
+    writing,
 )
 from nanogpt_jax.serve.api import training as training_api
 from nanogpt_jax.serve.asgi import GENERATING, full_queue
@@ -57,6 +61,7 @@ def build_app(
     training: TrainingRuns | None = None,
     *,
     policy: Policy | None = None,
+    pages_from: Path = pages.BUILD,
 ) -> FastAPI:
     """The routes behind the guard; without `training` nothing can be trained."""
     app = FastAPI(
@@ -64,6 +69,7 @@ def build_app(
         version=importlib.import_module("nanogpt_jax").__version__,
         description=DESCRIPTION,
         redirect_slashes=False,  # a path with a slash too many is another path
+        docs_url=None,  # whose page would load its scripts from elsewhere: pages.py has our own
         redoc_url=None,
     )
     for kind, handler in HANDLERS.items():
@@ -80,7 +86,10 @@ def build_app(
         training_api.router,
         inspect.build_router(caps),
         checkpoints.router,
+        runs.router,
+        writing.router,
         status.router,
+        pages.build_router(pages_from),
     ):
         app.include_router(router)
 

@@ -16,7 +16,11 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]  # names in lower case
 
-CONTENT_POLICY = b"default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+# No script and no style but from files of ours; pictures may also be made by the page itself.
+CONTENT_POLICY = (
+    b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    b"frame-ancestors 'none'"
+)
 SECURITY_HEADERS: Headers = [  # of every answer
     (b"content-security-policy", CONTENT_POLICY),
     (b"x-content-type-options", b"nosniff"),
@@ -26,7 +30,7 @@ SECURITY_HEADERS: Headers = [  # of every answer
 
 
 # The routes that ask for a generation.
-GENERATING = {"/v1/completions", "/v1/chat/completions", "/api/generate"}
+GENERATING = {"/v1/completions", "/v1/chat/completions", "/api/generate", "/api/continue"}
 
 
 class Refusal(Exception):

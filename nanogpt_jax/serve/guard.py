@@ -20,7 +20,6 @@ from absl import logging
 
 from nanogpt_jax.serve import bodies
 from nanogpt_jax.serve.asgi import (
-    CONTENT_POLICY,
     SECURITY_HEADERS,
     Application,
     Headers,
@@ -34,21 +33,17 @@ from nanogpt_jax.serve.asgi import (
     values_of,
 )
 from nanogpt_jax.serve.journal import escape
+from nanogpt_jax.serve.markup import STYLE_PATH
 from nanogpt_jax.serve.policy import Policy, check_size, name_client
 
-OPEN_PATHS = ("/health", "/ready")  # the whole list of what is answered without a key
-PROBES = (*OPEN_PATHS, "/metrics")  # asked so often that only a refusal is worth a line
-NEVER_STORED = ("/api/", "/v1/", "/metrics", *OPEN_PATHS)
+# The whole list of what is answered without a key: a browser that opens a page sends none.
+OPEN_PATHS = ("/health", "/ready", "/", STYLE_PATH)
+ASSETS = "/assets/"  # and what lies here
+PROBES = ("/health", "/ready", "/metrics")  # asked so often that only a refusal is worth a line
+NEVER_STORED = ("/api/", "/v1/", *PROBES)
 PIECE_BYTES = 64 * 1024  # of an answer: what must be taken before a write's deadline
 SHOWN_CHARACTERS = 200  # of a path in the log
 
-# Swagger's page begins with a script in the page, and loads the rest of itself from there.
-DOCS_CONTENT_POLICY = (
-    CONTENT_POLICY + b"; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net"
-    b"; style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net"
-    b"; img-src 'self' data: https://fastapi.tiangolo.com"
-)
-DOCS_HEADERS: Headers = [(b"content-security-policy", DOCS_CONTENT_POLICY), *SECURITY_HEADERS[1:]]
 PREFLIGHT_HEADERS: Headers = [
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
     (b"access-control-allow-headers", b"authorization, content-type"),
@@ -112,7 +107,7 @@ class Guard:
         if self._is_preflight(scope):
             await answer(send, 204, b"", [])
             return
-        if path not in OPEN_PATHS:
+        if not is_open(path):
             self._policy.check_key(headers)
         cap_bytes = self._policy.body_bytes_of.get(path, self._policy.max_body_bytes)
         bodies.check_headers(headers, cap_bytes)
@@ -132,7 +127,7 @@ class Guard:
     def _headers_of(self, scope: Scope) -> Headers:
         """The headers that every answer to this request has."""
         path = scope["path"]
-        headers = [*(DOCS_HEADERS if path == "/docs" else SECURITY_HEADERS)]
+        headers = [*SECURITY_HEADERS]
         if path.startswith(NEVER_STORED):
             headers.append((b"cache-control", b"no-store"))
         if self._policy.cors_origins:
@@ -153,6 +148,11 @@ class Guard:
         if self._observe and sender.status:
             route = getattr(scope.get("route"), "path", "other")
             self._observe(scope["method"], route, sender.status)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is answered without a key."""
+    return path in OPEN_PATHS or path.startswith(ASSETS)
 
 
 class _Sender:

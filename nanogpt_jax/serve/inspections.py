@@ -40,6 +40,42 @@ def plan_tokens(prompt: Prompt, *, alternatives: int) -> Plan:
     )
 
 
+def plan_silence(
+    prompt: Prompt, *, heads: Sequence[Sequence[int]], mlps: Sequence[int], alternatives: int
+) -> Plan:
+    """As `plan_tokens`, while the (layer, head) pairs and the layers' MLPs give zeros."""
+
+    def answer(params: Params) -> Arrays:
+        # A list may be empty: so one program serves any choice.
+        edits = inspection.silence(
+            prompt.run.model,
+            params,
+            heads=[(layer, head) for layer, head in heads] if "head_out" in sites else None,
+            mlps=mlps if "mlp_out" in sites else None,
+        )
+        options = {"alternatives": MOST_ALTERNATIVES, "edits": edits}
+        found = prompt.ask(inspection.predict, params, **options)
+        return {"tokens": prompt.tokens, **_named(expected, found)}
+
+    sites = [site for site in ("head_out", "mlp_out") if prompt.site_shape(site)]
+    prompt.require(*(["head_out"] if heads else []), *(["mlp_out"] if mlps else []))
+    shape = prompt.run.shape
+    if heads:
+        choose("layers of heads", [layer for layer, _ in heads], shape.n_layer)
+        choose("heads", [head for _, head in heads], shape.n_head)
+    if mlps:
+        choose("mlps", mlps, shape.n_layer)
+    expected = _expectations(prompt, (), alternatives)
+    return Plan(
+        prompt=prompt,
+        fields={"tokens": _integers(len(prompt.tokens)), **expected},
+        beside={"heads": sorted({*map(tuple, heads)}), "mlps": sorted({*mlps})},
+        held_bytes=prompt.logits_bytes() + prompt.scores_bytes(),
+        passes=1,
+        answer=answer,
+    )
+
+
 def plan_lens(prompt: Prompt, *, depths: Sequence[int] | None, alternatives: int) -> Plan:
     """As `plan_tokens`, at depths of the residual stream: 0 before the layers, L after them."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanogpt_jax.serve.recipes import RecipeName
 from nanogpt_jax.tokenization.writing import write_whole
 
 Status = Literal["running", "completed", "interrupted", "failed"]
@@ -26,7 +27,7 @@ class TrainingRequest(BaseModel):
 
     An interval of 0 is the end of the run only. `resume_from` is a step of the served run, or the
     name of a checkpoint in the manifest of another; its parameters are where the run starts, at
-    step 0.
+    step 0. `recipe` is one that GET /api/recipes lists, and needs new parameters; null is `same`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -36,6 +37,7 @@ class TrainingRequest(BaseModel):
     checkpoint_interval: int = Field(ge=0, le=MOST_STEPS)
     eval_interval: int = Field(ge=0, le=MOST_STEPS)
     resume_from: str | int | None = None
+    recipe: RecipeName | None = None
 
 
 class Manifest(BaseModel):

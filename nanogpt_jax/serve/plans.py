@@ -16,7 +16,7 @@ import numpy as np
 from nanogpt_jax import costs
 from nanogpt_jax.experiment import Loaded
 from nanogpt_jax.inspection.passes import observe
-from nanogpt_jax.interface import ModelOutput, Params
+from nanogpt_jax.interface import LanguageModel, ModelOutput, Params
 from nanogpt_jax.serve.payload import Dtype, Field
 
 Arrays = Mapping[str, Any]
@@ -49,7 +49,7 @@ class Prompt:
 
     def site_shape(self, site: str) -> tuple[int, ...] | None:
         """The shape of the site's value for one token; None where the model has no such site."""
-        return _site_shape(self.run.model.init, self.run.model.apply, site)
+        return site_shape(self.run.model, site)
 
     def require(self, *sites: str) -> None:
         """Raises Unanswerable for a model without one of the sites."""
@@ -102,6 +102,11 @@ class Plan:
         run, length = self.prompt.run, self.prompt.padded_length
         of_token = costs.train_flops_per_token(run.params, run.model.axes, run.shape, length)
         return self.passes * length * of_token / 3
+
+
+def site_shape(model: LanguageModel, site: str) -> tuple[int, ...] | None:
+    """The shape of a site's value for one token; None where the model has no such site."""
+    return _site_shape(model.init, model.apply, site)
 
 
 # A trace takes tens of milliseconds, and one that fails leaves memory behind that nothing frees.

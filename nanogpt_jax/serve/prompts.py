@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from nanogpt_jax.errors import TokenizerError
-from nanogpt_jax.experiment import Loaded, prompt_tokens
+from nanogpt_jax.experiment import Loaded, Opened, prompt_tokens
 from nanogpt_jax.serve.api import Refusal
 from nanogpt_jax.tokenization.chat import Message, render
 from nanogpt_jax.tokenization.special import end_of
 
 
-def chat_prompt(run: Loaded, said: Sequence[Message]) -> tuple[Sequence[int], frozenset[int]]:
+def chat_prompt(
+    run: Loaded, said: Sequence[Message], field: str = "messages"
+) -> tuple[Sequence[int], frozenset[int]]:
     """The conversation in the form that the run has learned, and the ids that end an answer.
 
     Texts without BOS are RustGPT's plain dialogues: each question on its own, nothing remembered.
@@ -25,14 +28,31 @@ def chat_prompt(run: Loaded, said: Sequence[Message]) -> tuple[Sequence[int], fr
     if not run.plan.data.bos:
         if any(message.role == "system" for message in said) or said[-1].role != "user":
             sentence = "this model has learned plain dialogues: no system, and the user speaks last"
-            raise refuse("messages", sentence)
-        return prompt_ids(run, f"User: {said[-1].content}", "messages"), tokenizer.stop_ids
+            raise refuse(field, sentence)
+        return prompt_ids(run, f"User: {said[-1].content}", field), tokenizer.stop_ids
     if end not in tokenizer.special_ids:
-        sentence = "this model was not tuned on conversations; use /v1/completions"
+        sentence = "this model was not tuned on conversations; let it continue a text"
         raise refuse("model", sentence, "unsupported_model")
-    with _naming_the_character("messages"):
+    with _naming_the_character(field):
         prompt = render(tokenizer, said, reply=True).ids.tolist()
     return prompt, frozenset({tokenizer.special_id(end), tokenizer.bos_id})
+
+
+def can_chat(run: Loaded | Opened) -> bool:
+    """Whether a run has learned to answer: was tuned on conversations, or is another's model.
+
+    Having the tokens of conversations is not enough: a run may be made to be tuned later.
+    """
+    if not run.plan.data.bos:
+        return True
+    learned = run.plan.data.format == "chat" or run.record.corpus["fingerprint"] == "unknown"
+    return learned and end_of("assistant") in run.tokenizer.special_ids
+
+
+def is_tuned(config: Mapping[str, Any]) -> bool:
+    """Whether a record's config says that conversations were learned; no file is read for it."""
+    data = config.get("data")
+    return isinstance(data, Mapping) and (data.get("format") == "chat" or data.get("bos") is False)
 
 
 def prompt_ids(run: Loaded, prompt: str | Sequence[int], field: str = "prompt") -> Sequence[int]:

@@ -6,8 +6,6 @@ new model is loaded and warm before anybody meets it, and the old one ends what 
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -20,12 +18,12 @@ from nanogpt_jax import checkpoint, experiment, record
 from nanogpt_jax.checkpoint import Sidecar
 from nanogpt_jax.decoding import Decoding
 from nanogpt_jax.errors import NanogptError, NoCheckpoint
-from nanogpt_jax.interface import LanguageModel, Params
+from nanogpt_jax.interface import Params
 from nanogpt_jax.serve.engine import Engine, NotServing
+from nanogpt_jax.serve.library import Library, Models
+from nanogpt_jax.serve.shelf import Shelf
 from nanogpt_jax.slots import Proposer, Slots
 
-# Parameters of other steps that are kept for whoever looks at training again.
-KEPT_STEPS = 2
 DRAIN_SECONDS = 60.0
 # Who has seen the old engine may still ask it: tokenizing lies between.
 GRACE_SECONDS = 2.0
@@ -47,13 +45,15 @@ class _Programs(NamedTuple):
     """What is compiled: `of` tells two models apart."""
 
     of: object
-    model: LanguageModel
     decoding: Decoding
     proposer: Proposer | None
 
 
 class Service:
-    """Serves one run directory, then perhaps another."""
+    """Serves one run directory, then perhaps another.
+
+    Runs that are only looked at are on `shelf`: those in the folder `runs`, or else beside it.
+    """
 
     def __init__(
         self,
@@ -61,12 +61,15 @@ class Service:
         step: str = "last",
         *,
         source: Source = "explicit",
+        runs: Path | None = None,
         slots: int = 8,
         queue_length: int = 16,
         drafts: Drafts = lambda run: None,
     ):
         self.source: Source = source
         self.started = time.monotonic()
+        self.shelf = Shelf(runs or workdir.expanduser().resolve().parent)
+        self.library = Library(Models())
         self._slots = slots
         self._queue_length = queue_length
         self._drafts = drafts
@@ -75,8 +78,6 @@ class Service:
         self._ending = threading.Event()
         self._changing = threading.Lock()  # what is served, what was, and whether all ends
         self._retired: list[Engine] = []
-        self._looking = threading.Lock()
-        self._params: collections.OrderedDict[tuple[Path, int], Params] = collections.OrderedDict()
         self._served = self._open(workdir, step)
 
     def current(self) -> Served:
@@ -87,18 +88,23 @@ class Service:
         """What the run has saved, oldest first."""
         return checkpoint.read_sidecars(self._served.workdir)
 
+    def name_of(self, served: Served) -> str:
+        """The name of a run that is, or was, served."""
+        return self.shelf.name_of(served.workdir)
+
+    def find(self, name: str) -> Path | None:
+        """The directory of a run by its name, that of the served one wherever it lies."""
+        served = self._served
+        return served.workdir if name == self.name_of(served) else self.shelf.find(name)
+
     def params_at(self, served: Served, step: int) -> Params:
         """The parameters of another step of a run; NoCheckpoint where it has none."""
         if step == served.run.step:
             return served.run.params
-        key = (served.workdir, step)
-        with self._looking:
-            if key not in self._params:
-                self._params[key] = experiment.load(served.workdir, str(step)).params
-            self._params.move_to_end(key)
-            while len(self._params) > KEPT_STEPS:
-                self._params.popitem(last=False)
-            return self._params[key]
+        opened = self.library.open(served.workdir)
+        if opened.model is not served.run.model:
+            raise NoCheckpoint(f"{served.workdir} holds another run by now")
+        return self.library.read(opened, step)
 
     def replace(self, workdir: Path, step: str = "last") -> None:
         """Serves another checkpoint from the moment at which it is ready.
@@ -129,12 +135,16 @@ class Service:
 
     def follow(self, every_seconds: float = 1.0) -> None:
         """Serves every new checkpoint of the run, until the drain: what `--reload` does."""
+        passed_over = 0  # newer than what is served, and damaged
         while not self._ending.wait(every_seconds):
             served = self._served
-            if max(checkpoint.list_steps(served.workdir), default=0) <= served.run.step:
+            newest = max(checkpoint.list_steps(served.workdir), default=0)
+            if newest <= served.run.step or newest == passed_over:
+                passed_over = min(passed_over, newest)  # set aside, it may be saved again
                 continue
             try:
                 self.replace(served.workdir)
+                passed_over = newest if self._served.run.step < newest else 0
                 logging.info("serving step %d", self._served.run.step)
             except NanogptError as error:  # as when it is pruned while it is read
                 logging.warning("step %d is served on: %s", served.run.step, error)
@@ -158,13 +168,12 @@ class Service:
             self._retired.remove(engine)
 
     def _open(self, workdir: Path, step: str) -> Served:
-        run = experiment.load(workdir, step)
+        run = experiment.load(workdir, step, self.library.models.build)
         # One model, one set of compiled programs, whatever the parameters.
-        same = (run.plan.model, run.plan.train.compute_dtype, run.tokenizer.sha256)
+        same = (id(run.model), run.tokenizer.sha256)
         if self._programs is None or self._programs.of != same:
             decoding = Decoding(run.model, run.shape.max_seq_len)
-            self._programs = _Programs(same, run.model, decoding, self._drafts(run))
-        run = dataclasses.replace(run, model=self._programs.model)
+            self._programs = _Programs(same, decoding, self._drafts(run))
         slots = Slots(self._programs.decoding, run.params, self._slots, self._programs.proposer)
         engine = Engine(slots, queue_length=self._queue_length)
         engine.start()
@@ -175,10 +184,7 @@ def find_latest(folder: Path) -> Path:
     """The run in `folder` whose newest usable checkpoint is the newest of all, by its sidecar."""
     found: list[tuple[str, Path]] = []
     for place in sorted(path.parent for path in folder.glob(f"*/{record.NAME}")):
-        try:
-            found += [(each.created, place) for each in checkpoint.read_sidecars(place)[-1:]]
-        except NoCheckpoint as error:
-            logging.warning("left out: %s", error)
+        found += [(each.created, place) for each in checkpoint.read_sidecars(place)[-1:]]
     if not found:
         raise NoCheckpoint(
             f"{folder} holds no run with a usable checkpoint; --latest needs a folder of run "

@@ -1,8 +1,9 @@
 """Training beside serving: one run at a time, in a process of its own, told by its manifest.
 
-The run has the config of the served one, lies in `<home>/runs/<uuid>/` and is a run directory as
-any other; `home` is the run that the server was started with. When it is done, it is what is
-served. It ends with the server; where a server was killed, its run goes on unobserved.
+The run has the config of the served one, changed by its recipe, lies in `<home>/runs/<uuid>/` and
+is a run directory as any other; `home` is the run that the server was started with. When it is
+done, it is what is served. It ends with the server; where a server was killed, its run goes on
+unobserved.
 
 What a client may ask for, and in which form, is decided in api/training.py.
 """
@@ -21,9 +22,11 @@ from typing import Any
 from absl import logging
 
 from nanogpt_jax import checkpoint, record
-from nanogpt_jax.errors import Locked, NanogptError, NoCheckpoint
+from nanogpt_jax.errors import NanogptError, NoCheckpoint
 from nanogpt_jax.serve import manifest as manifests
+from nanogpt_jax.serve import recorded
 from nanogpt_jax.serve.manifest import Manifest, TrainingRequest
+from nanogpt_jax.serve.recipes import changes_of
 from nanogpt_jax.serve.service import Service
 from nanogpt_jax.serve.trainer import Launch, Overrides, Trainer, command, device_refusal, failed
 
@@ -85,8 +88,8 @@ class TrainingRuns:
     def start(self, request: TrainingRequest) -> str:
         """Starts a run and returns its name; its manifest is written.
 
-        Raises TrainingUnavailable, UnknownCheckpoint, RunInProgress, and OSError when files cannot
-        be written or the process not be started.
+        Raises TrainingUnavailable, UnknownCheckpoint, UnfitRecipe, RunInProgress, and OSError when
+        files cannot be written or the process not be started.
         """
         self._require_means()
         overrides = self._overrides(request)
@@ -106,7 +109,9 @@ class TrainingRuns:
             if self._last and self._last.manifest.run_id == run_id:
                 return self._last.manifest
             found = manifests.read(self._home, run_id)
-            if found is None or found.status != "running" or _is_training(self._workdir(run_id)):
+            if found is None or found.status != "running":
+                return found
+            if checkpoint.is_locked(self._workdir(run_id)):
                 return found
             # It ended with its server, not long after it was last heard of.
             heard = int(manifests.path_of(self._home, run_id).stat().st_mtime)
@@ -170,6 +175,8 @@ class TrainingRuns:
             workdir, step = self._find(str(request.resume_from))
             values["init.from"] = f"{workdir}:{step}"
             values["init.optimizer"] = checkpoint.read_sidecar(workdir, step).full
+        if request.recipe:
+            values |= changes_of(request.recipe, recorded.get_config(str(self._served())))
         return list(values.items())
 
     def _find(self, name: str) -> tuple[Path, int]:
@@ -234,14 +241,3 @@ class TrainingRuns:
             except OSError as error:  # the run itself may be well
                 logging.error("the manifest of a run cannot be written: %s", error)
             run.manifest = changed
-
-
-def _is_training(workdir: Path) -> bool:
-    """Whether some process holds the lock of a run directory."""
-    if not (workdir / "lock").exists():
-        return False
-    try:
-        with checkpoint.lock_run(workdir):
-            return False
-    except Locked:
-        return True

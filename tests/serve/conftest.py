@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,28 @@ def chat_workdir(programs: Path) -> Path:
     folder.mkdir()
     tuned_run(folder)
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def shelf(programs: Path, workdir: Path) -> Path:
+    """A folder of runs on one text: `gpt`, `seeds/one` (24 milestones of the same model), `table`.
+
+    The first is a copy of `workdir`, the last a table of embeddings without a site to look at.
+    """
+    folder = programs / "shelf"
+    (folder / "seeds").mkdir(parents=True)
+    shutil.copytree(workdir, folder / "gpt")
+    seed = {**MODEL, "seed": 1, "train.steps": 24, "checkpoint.milestones": 90}
+    seed |= {"eval.every_steps": 12, "checkpoint.every_steps": 24}
+    train(small_plan(folder, seed, "gpt"), folder / "seeds" / "one")
+    train(small_plan(folder, {"model.max_seq_len": 64}), folder / "table")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shelf_service(shelf: Path) -> Iterator[Service]:
+    """The run `gpt` of the shelf, served; the others beside it."""
+    yield from _serve(shelf / "gpt")
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,11 @@ DEEPER: list[tuple[str, str, Any]] = [
     ("/api/generate", "top_k", 0),
     ("/api/generate", "prompt", ""),
     ("/api/generate", "unknown", 1),
+    *(("/api/continue", "prompt", value) for value in ([10**6], [1] * 8193, [-1], [True])),
+    ("/api/continue", "max_tokens", 513),
+    ("/api/continue", "stop", ["3"] * 5),
+    ("/api/continue", "unknown", 1),
+    *(("/api/train", "recipe", value) for value in ("moe", "../gpt", "GPT", "same\0")),
     *(("/api/train", "train_steps", value) for value in (0, -1, 10**6, 10**400)),
     *(("/api/train", "learning_rate", value) for value in (0, -1, 1.1, 1e300, 10**400)),
     *(("/api/train", "resume_from", value) for value in (-1, 7, 10**400, "", "../6", "6\0", "x")),
@@ -93,6 +98,19 @@ DEEPER: list[tuple[str, str, Any]] = [
         for field in ("layers", "heads")
         for value in ([-1], [4], [2**31], [0] * 1025, [True], ["0"], [None], [0.5])
     ),
+    *(
+        (f"/api/inspect/{name}", "run", value)
+        for name in ("tokens", "text")
+        for value in ("", ".", "..", "../run", "/etc", "run/", "run/../run", "r\0n", "another")
+    ),
+    *(
+        ("/api/inspect/silence", "heads", value)
+        for value in ([0, 1], [[0]], [[0, 1, 2]], [[2, 0]], [[0, 4]], [[-1, 0]], [[0, True]])
+    ),
+    *(("/api/inspect/silence", "mlps", value) for value in ([2], [-1], ["0"], [[0]], [0] * 1025)),
+    *(("/api/inspect/tokens", "prompt", value) for value in ([], [19], [-1], [0] * 65, ["3"])),
+    *(("/api/inspect/text", "prompt", value) for value in ([], [19], [-1], [0.5])),
+    ("/api/inspect/text", "max_tokens", 257),
     ("/api/inspect/lens", "depths", [3]),
     ("/api/inspect/patch", "answer", 10**6),
     ("/api/inspect/patch", "corrupted", "3"),

@@ -23,11 +23,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "max_tokens": 1,
     },
     "/api/generate": {"prompt": PROMPT, "max_tokens": 1, "temperature": 1.0},
+    "/api/continue": {"prompt": PROMPT, "max_tokens": 1},
     "/api/train": {"train_steps": 10, "learning_rate": 0.1, **_INTERVALS},
     "/api/inspect/tokens": {"prompt": PROMPT},
     "/api/inspect/lens": {"prompt": PROMPT},
     "/api/inspect/attention": {"prompt": PROMPT},
     "/api/inspect/ablate": {"prompt": PROMPT},
+    "/api/inspect/silence": {"prompt": PROMPT, "heads": [[0, 1]], "mlps": [1]},
+    "/api/inspect/text": {"prompt": PROMPT, "max_tokens": 1},
     "/api/inspect/patch": {"clean": "3 times 4 is ", "corrupted": "3 times 7 is "},
 }
 
@@ -48,7 +51,7 @@ def _walk(routes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 def fill(path: str) -> str:
     """A path without parameters left in it."""
-    return path.replace("{model}", "run").replace("{run_id}", "x")
+    return path.replace("{model}", "run").replace("{run_id}", "x").replace("{name}", "x")
 
 
 def form_of(app: FastAPI, path: str) -> dict[str, Any]:

@@ -52,6 +52,13 @@ def test_a_step_is_not_followed(tmp_path: Path):
         run(f"--workdir={tmp_path}", "--reload", "--step=3")
 
 
+def test_runs_are_in_a_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for place in ("nothing", "file"):
+        with pytest.raises(ConfigError, match=f"--runs=.*{place} is no folder: name one that"):
+            run(f"--workdir={tmp_path}", f"--runs={tmp_path / place}")
+
+
 def test_caps_are_flags():
     with pytest.raises(ConfigError, match="--slots='many': a value of type int is required"):
         run("--workdir=x", "--slots=many")
@@ -143,3 +150,16 @@ def test_latest_needs_a_folder_of_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(NoCheckpoint, match="--latest needs a folder of run directories"):
         run(f"--workdir={tmp_path}", "--port=0", "--latest")
+
+
+@pytest.mark.slow
+def test_runs_of_another_folder_are_looked_at_beside_the_served_one(workdir: Path, shelf: Path):
+    question = {"prompt": PROMPT, "run": "seeds/one", "step": 3, "max_tokens": 4}
+    with started(f"--workdir={workdir}", f"--runs={shelf}") as process:
+        listed = json.loads(process.ask("/api/runs")[1])
+        with process.begin("POST", "/api/inspect/text", question) as answer:
+            written = json.loads(answer.read())
+    assert listed["served"] == workdir.name
+    assert {run["name"] for run in listed["runs"]} == {workdir.name, "gpt", "seeds/one", "table"}
+    assert (written["step"], len(written["tokens"])) == (3, 4)
+    assert str(shelf.parent) not in "".join(process.log)

@@ -45,7 +45,7 @@ from tests.serve.hostile_values import JSON, TRAVERSALS, post
 from tests.serve.surface import GOOD, URL, fill, routes_of
 
 RUNS = ["/api/train/{}", "/api/train/{}/status"]
-ROUTES = ["/{}", "/docs/{}", "/static/{}", "/v1/models/{}", *RUNS]
+ROUTES = ["/{}", "/docs/{}", "/assets/{}", "/v1/models/{}", *RUNS]
 FORGED = [
     "x\r\n2026-01-01 00:00:00 INFO forged",
     "x\n2026-01-01 00:00:00 ERROR forged",
@@ -158,7 +158,7 @@ def provoke(service: Service, client: TestClient) -> Iterator[Any]:
     yield TestClient(locked, base_url=URL).get("/v1/models")  # 401
     greedy = TestClient(build_app(service, Caps(rate=1e-6, burst=1)), base_url=URL)
     for path in ("/api/generate", "/v1/completions", "/api/inspect/tokens"):
-        answers = [greedy.post(path, json=GOOD[path]) for _ in range(3)]
+        answers = [greedy.post(path, json=GOOD[path]) for _ in range(12)]  # a look counts a tenth
         yield answers[-1]  # 429
     yield TestClient(build_app(service, Caps(rate=0)), base_url=URL).post(
         "/api/train", json=GOOD["/api/train"]

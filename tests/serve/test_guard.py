@@ -50,15 +50,21 @@ def test_every_answer_has_the_security_headers_refusals_and_failures_too():
         assert "default-src 'self'" in answered.headers["content-security-policy"]
 
 
-def test_only_the_page_of_docs_may_load_what_swagger_needs():
-    assert "jsdelivr" in ask(Guard(echo), "/docs").headers["content-security-policy"]
-    assert "jsdelivr" not in ask(Guard(echo), "/docs/x").headers["content-security-policy"]
+@pytest.mark.parametrize("path", ["/", "/docs", "/assets/x.js", "/nothing"])
+def test_no_page_may_load_anything_from_elsewhere_or_run_what_stands_in_it(path: str):
+    policy = ask(Guard(echo), path).headers["content-security-policy"]
+    allowed = dict(each.split(" ", 1) for each in policy.split("; "))
+    assert allowed["default-src"] == "'self'"
+    assert not {"script-src", "style-src", "connect-src", "font-src"} & allowed.keys()
+    assert allowed["img-src"] == "'self' data: blob:"
+    assert "unsafe" not in policy and "//" not in policy
 
 
 def test_answers_of_the_api_are_not_stored_and_a_page_may_be():
     assert ask(Guard(echo), "/api/info").headers["cache-control"] == "no-store"
     assert ask(Guard(echo), "/v1/models").headers["cache-control"] == "no-store"
-    assert "cache-control" not in ask(Guard(echo), "/index.html").headers
+    for page in ("/", "/assets/x.js", "/docs"):
+        assert "cache-control" not in ask(Guard(echo), page).headers
 
 
 def test_a_header_of_the_application_wins():
@@ -69,10 +75,14 @@ def test_a_header_of_the_application_wins():
     assert headers["Cache-Control"] == "max-age=1" and "cache-control" not in headers
 
 
-@pytest.mark.parametrize("path", ["/", "/health/", "/metrics", "/v1/models", "/docs", "/ready/.."])
-def test_with_keys_every_path_but_the_probes_needs_one(path: str):
+KEYED = ["//", "/assets", "/health/", "/metrics", "/v1/models", "/docs", "/ready/..", "/page.css/"]
+
+
+@pytest.mark.parametrize("path", KEYED)
+def test_with_keys_every_path_but_the_probes_and_the_inspectors_files_needs_one(path: str):
     guard = Guard(echo, Policy(key_digests=frozenset({digest("right"), digest("other")})))
-    assert ask(guard, "/health").status == ask(guard, "/ready").status == 200
+    for open_path in ("/health", "/ready", "/", "/page.css", "/assets/index-1.js"):
+        assert ask(guard, open_path).status == 200
 
     def status(*authorization: str) -> int | None:
         return ask(

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Library
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHANGES: dict[str, Callable[[Path], None]] = {}
-HARMLESS = {"pickles_beside_the_arrays"}
+HARMLESS = {"pickles_beside_the_checkpoints"}
 
 
 def change(make: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -42,8 +42,17 @@ class Attack:
 
 
 @change
+def pickles_beside_the_checkpoints(run: Path) -> None:
+    put_pickles(run, run / "checkpoints")
+
+
+@change
 def pickles_beside_the_arrays(run: Path) -> None:
-    for folder in (run, run / "checkpoints" / "6", run / "checkpoints" / "6" / "params"):
+    put_pickles(run / "checkpoints" / "6", run / "checkpoints" / "6" / "params")
+
+
+def put_pickles(*folders: Path) -> None:
+    for folder in folders:
         for name in ("params.pkl", "evil.npy", "tokenizer.pkl", "sitecustomize.py"):
             (folder / name).write_bytes(pickle.dumps(Attack()))
 
@@ -173,6 +182,8 @@ def told(workdir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
     folder = tmp_path_factory.mktemp("hostile")
     for name, make in CHANGES.items():
         shutil.copytree(workdir, folder / name)
+        for other in ("2", "4"):  # which would be opened instead
+            shutil.rmtree(folder / name / "checkpoints" / other)
         make(folder / name)
     runs = [str(folder / name) for name in CHANGES]
     ended = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from nanogpt_jax.serve.api import Refusal
-from nanogpt_jax.serve.api import inspect as routes
+from nanogpt_jax.serve.desk import Turns
 from nanogpt_jax.serve.limits import Caps
 from nanogpt_jax.serve.service import Service
 from tests.serve.inspected import BYTES, FREE, OTHER, PROMPT, another_model, app_of, ask, blind
@@ -76,13 +76,13 @@ def test_what_would_take_too_long_is_refused_from_its_shape_alone(service: Servi
 
 
 def test_a_client_has_a_bucket_and_large_questions_empty_it_sooner(service: Service):
-    caps = Caps(rate=1e-6, burst=4)  # nothing comes back while this runs
+    caps = Caps(rate=1e-6, burst=1)  # nothing comes back while this runs
     with TestClient(app_of(service, caps)) as client:
         statuses = []
-        for _ in range(6):
+        for _ in range(12):
             answer = client.post("/api/inspect/tokens", json={"prompt": "3"})
             statuses.append(answer.status_code)
-        assert statuses == [200] * 3 + [429] * 3  # the answer's size counts a little too
+        assert statuses == [200] * 9 + [429] * 3  # the answer's size counts a little too
         assert answer.json()["error"] == "rate_limited"
         assert int(answer.headers["retry-after"]) == answer.json()["retry_after_seconds"] > 0
         other = {"x-client": "two"}
@@ -109,7 +109,7 @@ def test_one_inspection_runs_at_a_time_and_few_wait():
         return "done"
 
     async def crowd() -> list[Any]:
-        turns = routes.Turns(2)
+        turns = Turns(2)
 
         async def come() -> str:
             with turns.enter():
@@ -138,7 +138,7 @@ def test_a_client_that_left_drops_its_result_and_its_thread_keeps_the_turn():
         running -= 1
 
     async def leave_again_and_again() -> None:
-        turns = routes.Turns(4)
+        turns = Turns(4)
         for _ in range(5):
             leaving = asyncio.ensure_future(turns.run(work))
             await asyncio.sleep(0.01)

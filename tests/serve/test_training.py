@@ -428,3 +428,17 @@ def test_a_real_run_trains_on_from_the_served_weights_and_its_checkpoints_load(
     assert stopped.status == "interrupted"
     last = checkpoint.read_sidecars(home / "runs" / again)[-1]
     assert last.interrupted and stopped.checkpoints[-1] == name_checkpoint(again, last.step)
+
+
+@pytest.mark.slow
+def test_a_real_run_of_a_recipe_is_another_model_on_the_same_corpus_and_tokens(
+    fake: Any, home: Path, workdir: Path
+):
+    runs = TrainingRuns(fake, source=f"text:{workdir.parent / 'tables.txt'}")
+    run_id = runs.start(request_of(recipe="single_head", train_steps=4))
+    found = wait_for_end(runs, run_id)
+    assert (found.status, found.error, found.steps_completed) == ("completed", None, 4)
+    served, trained = record.read(home), record.read(home / "runs" / run_id)
+    assert (served.shape.name, trained.shape.name) == ("gpt", "single_head")
+    assert trained.shape.max_seq_len == served.shape.max_seq_len
+    assert (trained.tokenizer, trained.corpus) == (served.tokenizer, served.corpus)

@@ -22,7 +22,7 @@ RUN_ID, OTHER = (str(uuid.uuid5(uuid.NAMESPACE_URL, each)) for each in ("one", "
 MANIFEST = {
     "run_id": RUN_ID,
     "status": "running",
-    "request": {**ASKED, "resume_from": None},
+    "request": {**ASKED, "resume_from": None, "recipe": None},
     "started_at_unix": 1000,
     "ended_at_unix": None,
     "steps_completed": 4,

@@ -5,14 +5,14 @@ It reads sidecars alone, and names no file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from nanogpt_jax.checkpoint import Sidecar
 from nanogpt_jax.checkpoint.retention import best
-from nanogpt_jax.errors import NoCheckpoint
-from nanogpt_jax.serve.api import Refusal
-from nanogpt_jax.serve.api.inspect_forms import Problem
 from nanogpt_jax.serve.service import Service
 
 router = APIRouter(prefix="/api", tags=["inspection"])
@@ -38,33 +38,30 @@ class Checkpoints(BaseModel):
     checkpoints: list[Checkpoint]
 
 
-@router.get(
-    "/checkpoints", responses={503: {"model": Problem, "description": "One of them is damaged"}}
-)
+@router.get("/checkpoints")
 async def list_checkpoints(request: Request) -> Checkpoints:
     """What the run has saved."""
     return await run_in_threadpool(_read, request.app.state.service)
 
 
-def _read(service: Service) -> Checkpoints:
-    try:
-        sidecars = service.checkpoints()
-    except NoCheckpoint as error:  # whose message has a path
-        raise Refusal(503, "checkpoints_unreadable", "a checkpoint is damaged") from error
+def describe(sidecars: Sequence[Sidecar]) -> list[Checkpoint]:
+    """Checkpoints as they are told, in their order."""
     lowest = best(sidecars)
-    return Checkpoints(
-        served=service.current().run.step,
-        checkpoints=[
-            Checkpoint(
-                step=one.step,
-                kind=one.kind,
-                created=one.created,
-                interrupted=one.interrupted,
-                tokens_seen=one.tokens_seen,
-                validation_loss=one.validation_loss,
-                best=one.step == lowest,
-                full=one.full,
-            )
-            for one in sidecars
-        ],
-    )
+    return [
+        Checkpoint(
+            step=one.step,
+            kind=one.kind,
+            created=one.created,
+            interrupted=one.interrupted,
+            tokens_seen=one.tokens_seen,
+            validation_loss=one.validation_loss,
+            best=one.step == lowest,
+            full=one.full,
+        )
+        for one in sidecars
+    ]
+
+
+def _read(service: Service) -> Checkpoints:
+    served = service.current().run.step
+    return Checkpoints(served=served, checkpoints=describe(service.checkpoints()))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nanogpt_jax.decoding import MOST_ALTERNATIVES
 from nanogpt_jax.serve import inspections
+from nanogpt_jax.serve.api.reference_forms import Problem
 from nanogpt_jax.serve.payload import MEDIA_TYPES
 from nanogpt_jax.serve.plans import Plan, Prompt
 
@@ -26,21 +27,37 @@ Alternatives = Annotated[
 ]
 
 
-class Question(BaseModel, abc.ABC):
-    """What every inspection is told."""
+Ids = Annotated[list[Index], Field(min_length=1, max_length=2**16)]
+Prompted = Annotated[str | Ids, Field(description="a text, or its tokens by id")]
+Head = Annotated[list[Index], Field(min_length=2, max_length=2, description="layer and head")]
+
+
+class Closed(BaseModel):
+    """A question has the fields that are here, with values of their types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    step: Annotated[
-        int | None, Field(ge=0, lt=2**53, description="a checkpoint of the run; null: as served")
+    run: Annotated[
+        str | None, Field(max_length=512, description="a name of /api/runs; null: what is served")
     ] = None
+    step: Annotated[
+        int | None,
+        Field(
+            ge=0, lt=2**53, description="a checkpoint of the run; null: what is served, or the last"
+        ),
+    ] = None
+
+
+class Question(Closed, abc.ABC):
+    """What every inspection is told that is answered with arrays."""
+
     precision: Annotated[
         Literal["float32", "float16"], Field(description="of the numbers in the answer")
     ] = "float32"
 
     @abc.abstractmethod
-    def texts(self) -> dict[str, str]:
-        """The texts that become the prompts of `plan`, by field."""
+    def prompts(self) -> dict[str, str | list[int]]:
+        """What becomes the prompts of `plan`, by field."""
 
     @abc.abstractmethod
     def plan(self, *prompts: Prompt) -> Plan:
@@ -50,9 +67,9 @@ class Question(BaseModel, abc.ABC):
 class About(Question):
     """A question about one prompt."""
 
-    prompt: str
+    prompt: Prompted
 
-    def texts(self) -> dict[str, str]:
+    def prompts(self) -> dict[str, str | list[int]]:
         """The prompt."""
         return {"prompt": self.prompt}
 
@@ -65,6 +82,18 @@ class TokensQuestion(About):
     def plan(self, *prompts: Prompt) -> Plan:
         """What the model expects."""
         return inspections.plan_tokens(*prompts, alternatives=self.alternatives)
+
+
+class SilenceQuestion(TokensQuestion):
+    """The same as `tokens` asks, while some heads and MLPs give zeros."""
+
+    heads: Annotated[list[Head], Field(max_length=1024)] = []
+    mlps: Annotated[list[Index], Field(max_length=1024, description="layers")] = []
+
+    def plan(self, *prompts: Prompt) -> Plan:
+        """What the model expects without them."""
+        chosen = {"heads": self.heads, "mlps": self.mlps}
+        return inspections.plan_silence(*prompts, **chosen, alternatives=self.alternatives)
 
 
 class LensQuestion(About):
@@ -104,27 +133,20 @@ class AblateQuestion(HeadsQuestion):
 class PatchQuestion(Question):
     """Two prompts of one length in tokens: states of `clean` go into the run of `corrupted`."""
 
-    clean: str
-    corrupted: str
+    clean: Prompted
+    corrupted: Prompted
     site: Literal["residual", "head_out", "mlp_out"] = "residual"
     answer: Annotated[
         Index | None, Field(description="a token; null: what `clean` makes likeliest")
     ] = None
 
-    def texts(self) -> dict[str, str]:
+    def prompts(self) -> dict[str, str | list[int]]:
         """Both prompts."""
         return {"clean": self.clean, "corrupted": self.corrupted}
 
     def plan(self, *prompts: Prompt) -> Plan:
         """What carries the answer."""
         return inspections.plan_patching(*prompts, site=self.site, answer=self.answer)
-
-
-class Problem(BaseModel):
-    """Why there is no answer: a tag for programs, a sentence for people, perhaps numbers."""
-
-    error: str
-    message: str
 
 
 _FIELDS = {"type": "object", "required": ["fields"], "properties": {"fields": {"type": "object"}}}
@@ -137,8 +159,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     400: {"model": Problem, "description": "This model has no answer for this prompt or choice"},
-    404: {"model": Problem, "description": "No such checkpoint"},
+    404: {"model": Problem, "description": "No such run, or no such checkpoint"},
     406: {"model": Problem, "description": "Neither JSON nor bytes are accepted"},
+    409: {"model": Problem, "description": "A run that this version cannot read"},
     413: {"model": Problem, "description": "Too large an answer, or too long an inspection"},
     422: {"model": Problem, "description": "A field is missing, not known or of another type"},
     429: {"model": Problem, "description": "Too many inspections of one client"},

@@ -20,7 +20,7 @@ router = fastapi.APIRouter(tags=["status"])
 RETRY_SECONDS = 5
 
 
-class Health(BaseModel):
+class Alive(BaseModel):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
@@ -33,9 +33,9 @@ class Readiness(BaseModel):
 
 
 @router.get("/health")
-async def health() -> Health:
+async def health() -> Alive:
     """Whether the process is alive: it is if it answers."""
-    return Health()
+    return Alive()
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})

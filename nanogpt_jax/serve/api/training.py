@@ -1,4 +1,4 @@
-"""/api/train: start a run beside the server, look how far it is, stop it.
+"""/api/train: start a run beside the server, look how far it is, stop it; /api/recipes.
 
 Fields, status codes and tags of errors are the reference server's. Generation goes on meanwhile;
 where the device cannot hold both, no run starts. `app.state.training` is None on a server that does
@@ -18,6 +18,7 @@ from nanogpt_jax.serve.api import Refusal
 from nanogpt_jax.serve.api.reference_forms import Problem
 from nanogpt_jax.serve.limits import Caps
 from nanogpt_jax.serve.manifest import Manifest, TrainingRequest, parse_run_id
+from nanogpt_jax.serve.recipes import RECIPES, Recipe, UnfitRecipe
 from nanogpt_jax.serve.training import (
     RunInProgress,
     TrainingRuns,
@@ -53,11 +54,17 @@ FINDING: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "refused before it was read"},
 }
 
-router = APIRouter(prefix="/api/train", tags=["training"])
+router = APIRouter(prefix="/api", tags=["training"])
+
+
+@router.get("/recipes")
+async def list_recipes() -> list[Recipe]:
+    """What a run can be made of, by the name that /api/train takes."""
+    return list(RECIPES)
 
 
 # Plain functions: they wait for files, so FastAPI calls them in threads.
-@router.post("", status_code=202, response_model=Admitted, responses=STARTING)
+@router.post("/train", status_code=202, response_model=Admitted, responses=STARTING)
 def start(asked: TrainingRequest, request: Request) -> Response:
     """Start a run with the config of the served one."""
     require_range(asked, request.app.state.caps)
@@ -68,7 +75,7 @@ def start(asked: TrainingRequest, request: Request) -> Response:
         return JSONResponse({"run_id": runs.start(asked)}, 202)
     except TrainingUnavailable as error:
         _refuse_unavailable(str(error))
-    except UnknownCheckpoint as error:
+    except (UnknownCheckpoint, UnfitRecipe) as error:
         raise Refusal(400, "bad_request", str(error)) from error
     except RunInProgress as error:
         raise Refusal(
@@ -84,8 +91,8 @@ def start(asked: TrainingRequest, request: Request) -> Response:
         ) from error
 
 
-@router.get("/{run_id}", response_model=RunStatus, responses=FINDING)
-@router.get("/{run_id}/status", response_model=RunStatus, responses=FINDING)
+@router.get("/train/{run_id}", response_model=RunStatus, responses=FINDING)
+@router.get("/train/{run_id}/status", response_model=RunStatus, responses=FINDING)
 def show(run_id: str, request: Request) -> Response:
     """How far a run is, also one of an earlier start of the server."""
     runs: TrainingRuns | None = request.app.state.training
@@ -99,7 +106,7 @@ def show(run_id: str, request: Request) -> Response:
     return JSONResponse({**found.as_json(), "eta_seconds": found.seconds_left})
 
 
-@router.delete("/{run_id}", status_code=202, response_class=Response, responses=FINDING)
+@router.delete("/train/{run_id}", status_code=202, response_class=Response, responses=FINDING)
 def stop(run_id: str, request: Request) -> Response:
     """Ask the run under way to save and end; the served model stays."""
     runs: TrainingRuns | None = request.app.state.training
@@ -110,7 +117,10 @@ def stop(run_id: str, request: Request) -> Response:
 
 
 def require_range(asked: TrainingRequest, caps: Caps) -> None:
-    """Refuses numbers that are too small or above their caps; the cap itself is allowed."""
+    """Refuses numbers that are too small or above their caps, and fields that clash.
+
+    The cap itself is allowed.
+    """
     ranges = (
         ("train_steps", asked.train_steps, 1 <= asked.train_steps, caps.max_train_steps),
         ("learning_rate", asked.learning_rate, 0 < asked.learning_rate, caps.max_learning_rate),
@@ -124,6 +134,13 @@ def require_range(asked: TrainingRequest, caps: Caps) -> None:
                 max_allowed=most,
                 requested=requested,
             )
+    if asked.recipe not in (None, "same") and asked.resume_from is not None:
+        raise Refusal(
+            400,
+            "bad_request",
+            f"resume_from with recipe={asked.recipe}: those parameters are of another model; "
+            "leave one of the two out",
+        )
 
 
 def _refuse_unavailable(message: str) -> NoReturn:

@@ -1,0 +1,12 @@
+import { defineConfig } from "vitest/config";
+
+// A browser against the real server, one file after the other: they share two cores.
+export default defineConfig({
+  test: {
+    include: ["e2e/**/*.test.ts"],
+    globalSetup: ["e2e/serve.ts"],
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});

@@ -1,0 +1,69 @@
+/** One token and the tokens that it is linked to, strongest first; repainted with the pointer, without
+ * rendering.
+ */
+import { useRef } from "react";
+import { type Focus, type FocusStore, useFocusPainter } from "../../focus";
+import { percent } from "../../parts/Odds";
+import { strongest } from "./looks";
+
+interface Props {
+  store: FocusStore;
+  /** The token that it is about, and another that is meant with it, if any. */
+  shown: (focus: Focus) => { query: number; key: number | null };
+  /** How strongly it is linked to each token. */
+  weights: (token: number) => ArrayLike<number>;
+  /** The weight that fills a bar. */
+  top: number;
+  labels: readonly string[];
+  /** How the token is linked to the listed ones, such as "looks at". */
+  link: string;
+  count: number;
+}
+
+export function Strongest({ store, shown, weights, top, labels, link, count }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  useFocusPainter(store, (focus) => {
+    const { query, key } = shown(focus);
+    const all = weights(query);
+    const tokens = strongest(all, count);
+    // The one that is pointed at is told however weak it is.
+    if (key !== null && key < all.length && !tokens.includes(key)) {
+      tokens[Math.min(tokens.length, count - 1)] = key;
+    }
+    const [title, list] = [...box.current!.children] as [HTMLElement, HTMLElement];
+    tell(title.firstElementChild!, labels[query]!);
+    [...list.children].forEach((line, index) => {
+      const at = tokens[index];
+      (line as HTMLElement).style.visibility = at === undefined ? "hidden" : "";
+      if (at === undefined) return;
+      const [word, bar, number] = [...line.firstElementChild!.children] as HTMLElement[];
+      tell(word!, labels[at]!);
+      bar!.style.setProperty("--share", String(Math.min(all[at]! / top, 1)));
+      tell(number!, percent(all[at]!));
+      line.classList.toggle("chosen", at === key);
+    });
+  });
+  return (
+    <div ref={box} className="stack tight strongest">
+      <h3>
+        <span className="mono" /> {link}
+      </h3>
+      <ol className="odds">
+        {Array.from({ length: count }, (_, index) => (
+          <li key={index}>
+            <div>
+              <span className="word" />
+              <span className="bar" />
+              <span className="number" />
+            </div>
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
+}
+
+/** Text that is the same is left alone, for new text is laid out anew. */
+function tell(element: Element, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
+}
