@@ -2,18 +2,24 @@
 
     python -m nanogpt_jax.main --config=configs/minigpt.py [--workdir=DIR]
         [--config.SECTION.FIELD=VALUE ...] [--fresh | --require_checkpoint]
+        [--allow_change=FIELD[,FIELD]] [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 The same command again goes on where the run stands. docs/configuration.md lists every field.
 """
 
 from __future__ import annotations
 
+from nanogpt_jax import interrupt
+
+if __name__ == "__main__":
+    interrupt.end_at_signals()  # the next imports take seconds
+
 from pathlib import Path
 from typing import Annotated
 
 from absl import logging
 
-from nanogpt_jax import cli, comparison, experiment, phases, train
+from nanogpt_jax import checkpoint, cli, distributed
 from nanogpt_jax.errors import ConfigError
 
 
@@ -23,23 +29,41 @@ def main(
     workdir: Annotated[str, "run directory; default checkpoints/<config name>"] = "",
     fresh: Annotated[bool, "start over: remove the run that the directory holds"] = False,
     require_checkpoint: Annotated[bool, "go on from a checkpoint, or fail"] = False,
+    allow_change: Annotated[str, "go on although these fields differ: FIELD[,FIELD]"] = "",
+    processes: distributed.Processes,
     overrides: cli.Overrides,
 ) -> None:
     """Trains, then prints a sample, a table where the config compares runs, or what phases gave."""
     logging.set_verbosity(logging.INFO)
     if fresh and require_checkpoint:
         raise ConfigError("--fresh and --require_checkpoint contradict each other: choose one")
+    if fresh and allow_change:
+        raise ConfigError("--allow_change is for a run that goes on: leave it out, or --fresh")
     directory = Path(workdir or default_workdir(config)).expanduser().resolve()
-    start = train.Start(fresh=fresh, require_checkpoint=require_checkpoint)
+    if distributed.is_alone(processes):
+        checkpoint.require_free(directory)  # before what takes long
+    from nanogpt_jax import comparison, experiment, phases, train
+    from nanogpt_jax.start import Start
+
+    allowed = tuple(filter(None, allow_change.split(",")))
+    start = Start(fresh=fresh, require_checkpoint=require_checkpoint, allow_change=allowed)
     settings = experiment.load_config(config)
-    if variants := experiment.load_variants(config):
+    variants, ordered = experiment.load_variants(config), experiment.load_phases(config)
+    if allowed and (variants or ordered):
+        raise ConfigError(f"--allow_change is for one run, {config} trains several: leave it out")
+    if variants or ordered:
+        distributed.require_alone(processes, f"--config={config} trains several runs, and")
+    if variants:
         print(comparison.compare(settings, variants, directory, overrides, start))
         return
-    if ordered := experiment.load_phases(config):
+    if ordered:
         print(phases.train_phases(settings, ordered, directory, overrides, start))
         return
     plan = experiment.resolve(settings, overrides)
-    print(train.train(plan, directory, overrides, start))
+    with distributed.joined(processes):
+        sample = train.train(plan, directory, overrides, start)
+        if distributed.is_first():
+            print(sample)
 
 
 def default_workdir(config: str) -> str:

@@ -2,14 +2,15 @@
 
     <run>/lock
     <run>/checkpoints/<step>/{params, opt_state, rest, data}/ and metadata.json
+    <run>/checkpoints/<step>.bad/: what was damaged, as it was found
 
 Nothing outside this package knows Orbax or this layout. One process writes; a state that is spread
 over several hosts is not handled.
 """
 
-from nanogpt_jax.checkpoint.commit import list_steps
+from nanogpt_jax.checkpoint.commit import list_steps, set_aside
 from nanogpt_jax.checkpoint.digest import digest_params, digest_step
-from nanogpt_jax.checkpoint.lock import lock_run
+from nanogpt_jax.checkpoint.lock import is_locked, lock_run, require_free
 from nanogpt_jax.checkpoint.reader import (
     choose,
     load_learned,
@@ -17,6 +18,7 @@ from nanogpt_jax.checkpoint.reader import (
     newest_full_step,
     read_sidecar,
     read_sidecars,
+    verify,
 )
 from nanogpt_jax.checkpoint.retention import milestone_steps
 from nanogpt_jax.checkpoint.sidecar import Kind, Sidecar
@@ -29,6 +31,7 @@ __all__ = [
     "choose",
     "digest_params",
     "digest_step",
+    "is_locked",
     "list_steps",
     "load_learned",
     "load_params",
@@ -37,4 +40,7 @@ __all__ = [
     "newest_full_step",
     "read_sidecar",
     "read_sidecars",
+    "require_free",
+    "set_aside",
+    "verify",
 ]

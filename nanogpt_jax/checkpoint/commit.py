@@ -1,9 +1,9 @@
 """How a checkpoint comes to be listed: it appears at once, complete, or not at all.
 
-A step is written under a name that is never taken for a step, its sidecar last, and renamed. So a
-directory named like a step that holds a sidecar is complete; every other name is none of ours and
-is left alone. This file knows names and order, not what a checkpoint holds. One process writes at a
-time (lock.py); any number may read.
+A step is written under a name that is never taken for a step, its sidecar last, and renamed once
+all of it is on the device. So a folder named like a step holds a sidecar, unless it is damaged;
+every name that is none of ours is left alone. This file knows names and order, not what a
+checkpoint holds. One process writes at a time (lock.py); any number may read.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from absl import logging
+
+from nanogpt_jax.checkpoint import inventory
+from nanogpt_jax.checkpoint.inventory import Mark
+
 SIDECAR = "metadata.json"
+_STEP = "0|[1-9][0-9]{0,15}"
 _UNFINISHED = "tmp."  # what Orbax writes on its way to such a name begins with it, too
+_DAMAGED = ".bad"
 
 
 def root_of(directory: Path) -> Path:
@@ -31,17 +38,21 @@ def path_of(directory: Path, step: int) -> Path:
 
 def list_steps(directory: Path) -> list[int]:
     """The steps of the complete checkpoints of a run directory, oldest first."""
-    return sorted(int(entry.name) for entry in _steps(directory) if _is_complete(entry))
+    return [step for step in list_names(directory) if _is_complete(path_of(directory, step))]
 
 
-def list_incomplete(directory: Path) -> list[int]:
-    """The steps of the folders that are named like a checkpoint and are none, oldest first."""
-    return sorted(int(entry.name) for entry in _steps(directory) if not _is_complete(entry))
+def list_names(directory: Path) -> list[int]:
+    """Every step whose name is taken, oldest first: by a checkpoint, or by what it has become."""
+    names = (entry.name for entry in _entries(root_of(directory)))
+    return sorted(int(name) for name in names if re.fullmatch(_STEP, name))
 
 
-def _steps(directory: Path) -> list[Path]:
-    entries = _entries(root_of(directory))
-    return [entry for entry in entries if re.fullmatch("0|[1-9][0-9]*", entry.name)]
+def list_set_aside(directory: Path) -> list[str]:
+    """The names of the checkpoints that were set aside as damaged."""
+    pattern = rf"({_STEP}){re.escape(_DAMAGED)}[0-9]*"
+    return sorted(
+        entry.name for entry in _entries(root_of(directory)) if re.fullmatch(pattern, entry.name)
+    )
 
 
 def _is_complete(step: Path) -> bool:
@@ -52,44 +63,79 @@ def _entries(root: Path) -> list[Path]:
     return list(root.iterdir()) if root.is_dir() else []
 
 
-def publish(directory: Path, step: int, write: Callable[[Path], None], sidecar: str) -> None:
-    """Lists `step` with what `write` makes at the path that it is given, and `sidecar`.
+def publish(
+    directory: Path,
+    step: int,
+    write: Callable[[Path], None],
+    sidecar: Callable[[Mapping[str, Mark]], str],
+) -> None:
+    """Lists `step` with what `write` makes at the path that it is given, and the text of `sidecar`.
 
-    A complete checkpoint of this step is replaced; anything else of that name is put aside.
+    That is asked for once the files are on the device, and told what they are. A complete
+    checkpoint of this step is replaced; anything else of that name is put aside.
     """
     root = root_of(directory)
     root.mkdir(parents=True, exist_ok=True)
     remove_leftovers(directory)
     try:
-        unfinished = root / f"{_UNFINISHED}{step}"
+        unfinished = _unfinished(root, step)
         write(unfinished)
-        (unfinished / SIDECAR).write_text(sidecar, encoding="utf-8")
+        text = sidecar(inventory.take(unfinished))
+        (unfinished / SIDECAR).write_text(text, encoding="utf-8")
+        inventory.sync(unfinished / SIDECAR)
+        inventory.sync(unfinished)
         final = root / str(step)
         if _is_complete(final):
             withdraw(directory, step)
         elif os.path.lexists(final):
-            final.rename(_free_name(final))
+            set_aside(directory, step)
         unfinished.rename(final)
+        inventory.sync(root)
     finally:
         remove_leftovers(directory)
 
 
-def _free_name(path: Path) -> Path:
-    names = (path.with_name(f"{path.name}.bad{number or ''}") for number in itertools.count())
-    return next(name for name in names if not os.path.lexists(name))
+def _unfinished(root: Path, step: int) -> Path:
+    """A path that nothing bears, and nothing that Orbax made on its way to one."""
+    taken = [entry.name for entry in _entries(root)]
+    names = (
+        f"{_UNFINISHED}{step}{'.' * (number > 0)}{number or ''}" for number in itertools.count()
+    )
+    return root / next(name for name in names if not any(one.startswith(name) for one in taken))
+
+
+def set_aside(directory: Path, step: int) -> Path:
+    """Takes what bears the name of a step off the list, and keeps it under the returned name."""
+    path = path_of(directory, step)
+    names = (path.with_name(f"{step}{_DAMAGED}{number or ''}") for number in itertools.count())
+    aside = path.rename(next(name for name in names if not os.path.lexists(name)))
+    inventory.sync(aside.parent)
+    return aside
 
 
 def withdraw(directory: Path, step: int) -> None:
     """Takes a checkpoint off the list at once; `remove_leftovers` frees its space."""
     root = root_of(directory)
-    (root / str(step)).rename(root / f"{_UNFINISHED}{step}.withdrawn")
+    (root / str(step)).rename(_unfinished(root, step))
+    inventory.sync(root)
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes what crashed saves and removals have left; only the process that trains may."""
-    for entry in _entries(root_of(directory)):
+    """Removes what crashed saves and removals have left; only the process that trains may.
+
+    What cannot be removed is told, and is in nobody's way.
+    """
+    root = root_of(directory)
+    for entry in _entries(root):
         if entry.name.startswith(_UNFINISHED):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            try:
+                _remove(entry)
+            except OSError as error:
+                logging.warning("%s stays behind: %s", entry, inventory.explain(error))
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()

@@ -110,7 +110,7 @@ def conversations_of(corpus: Corpus | Stream, bad: BadRecords) -> Corpus | Strea
                 Documents(Usable(train.texts, "")), Documents(Usable(val.texts, "held-out "))
             )
 
-        return dataclasses.replace(corpus, read=read)
+        return dataclasses.replace(corpus, read=read, skips=bad.limit)
 
     def documents(position: Any) -> Iterator[tuple[str, Any]]:
         for text, after in corpus.documents(position):

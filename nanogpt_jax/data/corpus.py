@@ -53,7 +53,8 @@ class Corpus:
 
     `fingerprint` changes when the content does; `identity` names the source without any absolute
     path. `read(val_fraction)` gives the two parts, the last share held out. `running` is one text
-    without documents of its own, to be read as a stream.
+    without documents of its own, to be read as a stream. `skips` is how many bad records may have
+    been left out.
     """
 
     identity: str
@@ -61,6 +62,7 @@ class Corpus:
     running: bool
     read: Callable[[float], Parts]
     truth: Truth | None = None
+    skips: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,10 @@ class Mixture:
 AnyCorpus = Corpus | Stream | Mixture
 
 
+# A log that tells more of the skipped records than these tells nothing else.
+MOST_TOLD = 10
+
+
 class BadRecords:
     """What becomes of records that cannot be used: `limit` are skipped, the next is an error."""
 
@@ -119,7 +125,8 @@ class BadRecords:
                 "data.max_bad_records"
             )
         self._seen.add(problem)
-        logging.log_first_n(logging.WARNING, "skipped: %s", 10, problem)
+        if self.skipped <= MOST_TOLD:
+            logging.warning("skipped: %s", problem)
 
 
 class Opening(NamedTuple):

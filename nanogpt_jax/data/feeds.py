@@ -1,7 +1,8 @@
 """Feeds: endless rows for training, with a position that a checkpoint can hold.
 
 A feed is asked for so many rows at a time. What it gives depends on its seed and on how many rows
-it has given, on nothing else; its state is all that it needs to go on, buffers included.
+it has given, on nothing else; its state is all that it needs to go on, buffers included. Of several
+processes each asks for all rows and is given its own; the others pass, in kept corpora unread.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ Window = Literal["random", "sequential", "shuffled"]
 WAITING = 256
 
 
+# Which of the rows asked for are wanted, by their numbers.
+Own = slice | np.ndarray
+ALL = slice(None)
+
+
 class Feed(Protocol):
     """Rows without end."""
 
-    def take(self, rows: int) -> Batch:
-        """The next rows."""
+    def take(self, rows: int, own: Own = ALL) -> Batch:
+        """Of the next `rows`, those in `own`."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -76,8 +82,8 @@ class Indexed(Feed):
         self._order = make_order(examples.count, window, seed)
         self._given = 0
 
-    def take(self, rows: int) -> Batch:
-        batch = self._examples.build(self._order(self._given, rows))
+    def take(self, rows: int, own: Own = ALL) -> Batch:
+        batch = self._examples.build(self._order(self._given, rows)[own])
         self._given += rows
         return batch
 
@@ -99,8 +105,9 @@ class Packed(Feed):
         self._drawn = 0
         self._fit = BestFit(length, WAITING)
 
-    def take(self, rows: int) -> Batch:
-        packed = [self._fit.row(self._documents()) for _ in range(rows)]
+    def take(self, rows: int, own: Own = ALL) -> Batch:
+        every = [self._fit.row(self._documents()) for _ in range(rows)]
+        packed = [every[row] for row in np.arange(rows)[own]]
         chosen = np.array([item.payload for row in packed for item in row])
         lengths = [[item.length for item in row] for row in packed]
         kept = np.array([tokens for row in lengths for tokens in row])
@@ -138,8 +145,8 @@ class Mixed(Feed):
         self._feeds = feeds
         self._tokens = np.zeros(len(feeds))
 
-    def take(self, rows: int) -> Batch:
-        return stack([self._row() for _ in range(rows)])
+    def take(self, rows: int, own: Own = ALL) -> Batch:
+        return pick(stack([self._row() for _ in range(rows)]), own)
 
     def _row(self) -> Batch:
         behind = self._shares * self._tokens.sum() - self._tokens
@@ -159,6 +166,11 @@ class Mixed(Feed):
         self._tokens = np.array(state["tokens"])
         for feed, held in zip(self._feeds, state["feeds"], strict=True):
             feed.restore(held)
+
+
+def pick(batch: Batch, own: Own) -> Batch:
+    """Some rows of a batch."""
+    return Batch(*(None if array is None else array[own] for array in batch))
 
 
 def stack(batches: Sequence[Batch]) -> Batch:

@@ -5,18 +5,17 @@ Nothing here knows a device.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-import grain
 import numpy as np
 from absl import logging
-from grain.experimental import ThreadPrefetchIterDataset
 
 from nanogpt_jax.data import packing, streams
 from nanogpt_jax.data.conversations import Chat, document_rows
 from nanogpt_jax.data.examples import Windows
-from nanogpt_jax.data.feeds import WAITING, Feed, Indexed, Mixed, Packed, Window
+from nanogpt_jax.data.feeds import ALL, WAITING, Feed, Indexed, Mixed, Own, Packed, Window, pick
 from nanogpt_jax.data.parts import Kept, Part
 from nanogpt_jax.data.store import Store
 from nanogpt_jax.errors import DataError
@@ -25,6 +24,16 @@ from nanogpt_jax.tokenization import Tokenizer
 
 Form = Literal["stream", "packed", "documents", "chat"]
 
+
+class Share(NamedTuple):
+    """Which rows of every batch one process trains on, and whether its log vouches for all."""
+
+    own: Own
+    vouches: bool
+
+
+WHOLE = Share(ALL, True)
+
 # Documents whose lengths say how dense packed rows will be.
 MEASURED_DOCUMENTS = 10_000
 
@@ -32,20 +41,25 @@ MEASURED_DOCUMENTS = 10_000
 class Batches:
     """An endless iterator over batches that can say where it stands and go there.
 
-    With `prefetch`, a thread makes so many batches ahead, until the iterator is closed or dropped.
+    With `prefetch`, a thread makes so many batches ahead, until the iterator is closed or dropped;
+    it hashes them too. `sha256` is `digest_batch` of the batch that was given last.
+
+    With `share` it gives the rows of one of several processes. Who vouches for whole batches reads
+    the others' rows, too, for the digest; of a share that does not, the digest is its own.
     """
 
-    def __init__(self, feed: Feed, batch_size: int, prefetch: int):
-        dataset: grain.IterDataset[Batch] = _Dataset(feed, batch_size)
-        if prefetch:
-            dataset = ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch)
-        self._iterator = iter(dataset)
+    def __init__(self, feed: Feed, batch_size: int, prefetch: int, share: Share = WHOLE):
+        from nanogpt_jax.data.ahead import make_ahead
+
+        self._iterator = make_ahead(_Hashing(feed, batch_size, share), prefetch)
+        self.sha256 = ""
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        return next(self._iterator)
+        batch, self.sha256 = next(self._iterator)
+        return batch
 
     def __enter__(self) -> Self:
         return self
@@ -62,28 +76,31 @@ class Batches:
         self._iterator.set_state(dict(state))
 
 
-class _Dataset(grain.IterDataset[Batch]):
-    def __init__(self, feed: Feed, batch_size: int):
-        super().__init__()
-        self._feed, self._batch_size = feed, batch_size
+class _Hashing:
+    """The rows of a share, and the digest of their batch."""
 
-    def __iter__(self) -> grain.DatasetIterator[Batch]:
-        return _Iterator(self._feed, self._batch_size)
+    def __init__(self, feed: Feed, batch_size: int, share: Share):
+        self._feed, self._batch_size, self._share = feed, batch_size, share
+        self.state, self.restore = feed.state, feed.restore
+
+    def __next__(self) -> tuple[Batch, str]:
+        own, vouches = self._share
+        if vouches:
+            batch = self._feed.take(self._batch_size)
+            return pick(batch, own), digest_batch(batch)
+        batch = self._feed.take(self._batch_size, own)
+        return batch, digest_batch(batch)
 
 
-class _Iterator(grain.DatasetIterator[Batch]):
-    def __init__(self, feed: Feed, batch_size: int):
-        super().__init__()
-        self._feed, self._batch_size = feed, batch_size
-
-    def __next__(self) -> Batch:
-        return self._feed.take(self._batch_size)
-
-    def get_state(self) -> dict[str, Any]:
-        return self._feed.state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._feed.restore(state)
+def digest_batch(batch: Batch) -> str:
+    """The hexadecimal SHA-256 of a batch: names, types, shapes and numbers of its arrays."""
+    digest = hashlib.sha256()
+    for name, array in batch._asdict().items():
+        if array is not None:
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            digest.update(f"{name} {array.dtype.name}{array.shape}".encode())
+            digest.update(little.data)
+    return digest.hexdigest()
 
 
 def train_batches(
@@ -99,6 +116,7 @@ def train_batches(
     prefetch: int,
     chat: Chat | None = None,
     framed: bool = True,
+    share: Share = WHOLE,
 ) -> Batches:
     """The training batches that the config describes; `chat` is needed for its form alone.
 
@@ -126,7 +144,7 @@ def train_batches(
     if form == "packed":
         _report_density(parts, length)
     feed = feeds[0] if len(feeds) == 1 else Mixed([part.share for part in parts], feeds)
-    return Batches(feed, batch_size, prefetch)
+    return Batches(feed, batch_size, prefetch, share)
 
 
 def _kept_feed(

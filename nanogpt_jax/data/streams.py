@@ -15,7 +15,7 @@ import numpy as np
 
 from nanogpt_jax.data.conversations import Chat, Rendering, learned, refuse_long
 from nanogpt_jax.data.corpus import Stream
-from nanogpt_jax.data.feeds import WAITING, Feed
+from nanogpt_jax.data.feeds import ALL, WAITING, Feed, Own, pick
 from nanogpt_jax.data.packing import BestFit, Item, lay_out
 from nanogpt_jax.data.store import Tokens
 from nanogpt_jax.data.store.encoding import Codec
@@ -123,7 +123,7 @@ class StreamedWindows(Feed):
         self._length, self._bos_id = length, tokenizer.bos_id
         self._rest = np.zeros(0, np.int32)  # begins with the last token of the last window
 
-    def take(self, rows: int) -> Batch:
+    def take(self, rows: int, own: Own = ALL) -> Batch:
         wanted, found, total = rows * self._length + 1, [self._rest], len(self._rest)
         while total < wanted:
             found.append(next(self._documents))
@@ -132,7 +132,7 @@ class StreamedWindows(Feed):
         self._rest = ids[wanted - 1 :]
         inputs, targets = (ids[i : i + wanted - 1].reshape(rows, -1) for i in (0, 1))
         segments = np.cumsum(inputs == self._bos_id, axis=1, dtype=np.int32)
-        return Batch(inputs, targets, np.ones(inputs.shape, np.float32), segments)
+        return pick(Batch(inputs, targets, np.ones(inputs.shape, np.float32), segments), own)
 
     def state(self) -> dict[str, Any]:
         return {"place": list(self._documents.place), "rest": hold(self._rest)}
@@ -165,7 +165,7 @@ class StreamedDocuments(Feed):
         self._length, self._bos_id = length, tokenizer.bos_id
         self._fit = BestFit(length, WAITING) if pack else None
 
-    def take(self, rows: int) -> Batch:
+    def take(self, rows: int, own: Own = ALL) -> Batch:
         if self._fit is None:
             packed = [[item] for item in itertools.islice(self._items(), rows)]
         else:
@@ -176,7 +176,7 @@ class StreamedDocuments(Feed):
         targets = np.concatenate([ids[1:][: self._length] for ids in followed])
         lengths = [[item.length for item in row] for row in packed]
         batch = lay_out(inputs, targets, lengths, self._length, self._bos_id)
-        return batch if self._turns is None else learned(batch, self._turns)
+        return pick(batch if self._turns is None else learned(batch, self._turns), own)
 
     def _items(self) -> Iterator[Item]:
         while True:

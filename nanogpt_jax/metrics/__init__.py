@@ -19,8 +19,9 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from nanogpt_jax.metrics import jsonl
 from nanogpt_jax.metrics.console import Console, log_to_file
-from nanogpt_jax.metrics.jsonl import JsonLines, read_metrics
+from nanogpt_jax.metrics.jsonl import JsonLines, read_head, read_log, read_metrics
 from nanogpt_jax.metrics.tensorboard import TensorBoard
 from nanogpt_jax.metrics.tracker import TrackerKind, open_tracker
 from nanogpt_jax.metrics.writer import Writer, Writers
@@ -35,6 +36,8 @@ __all__ = [
     "log_to_file",
     "open_tracker",
     "open_writers",
+    "read_head",
+    "read_log",
     "read_metrics",
 ]
 
@@ -46,10 +49,11 @@ def open_writers(
     total_steps: int | None,
     tracker: TrackerKind = "none",
     fraction: Callable[[], float] | None = None,
+    console: bool = True,
 ) -> Writers:
     """Everything that the run in `directory`, at state `start_step`, writes its metrics to.
 
-    `total_steps` and `fraction` are those of `Console`.
+    `total_steps` and `fraction` are those of `Console`, which one among many runs goes without.
     """
     with contextlib.ExitStack() as opened:
 
@@ -58,13 +62,14 @@ def open_writers(
             return writer
 
         writers = [
-            keep(JsonLines(directory / "metrics.jsonl", start_step=start_step)),
+            keep(JsonLines(directory / jsonl.NAME, start_step=start_step)),
             keep(TensorBoard(directory / "tensorboard", purge_step=start_step + 1)),
         ]
         if tracker != "none":
             writers.append(keep(open_tracker(tracker, directory)))
-        writers.append(
-            keep(Console(total_steps=total_steps, start_step=start_step, fraction=fraction))
-        )
+        if console:
+            writers.append(
+                keep(Console(total_steps=total_steps, start_step=start_step, fraction=fraction))
+            )
         opened.pop_all()
         return Writers(*writers)

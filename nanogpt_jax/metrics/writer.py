@@ -1,7 +1,8 @@
 """What receives the measurements of a run, and the fan-out that feeds many of them.
 
-A writer that has no use for texts or a config inherits the methods that ignore them. Nothing here
-knows a file format; which process writes is the caller's choice (the others get `Writers()`).
+A writer that has no use for texts, events or a config inherits the methods that ignore them.
+Nothing here knows a file format; which process writes is the caller's choice (the others get
+`Writers()`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ class Writer(Protocol):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values measured at `step`."""
+
+    def updates(self, step: int, values: Mapping[str, float], evidence: Mapping[str, str]) -> None:
+        """Write what updates up to `step` measured, and hashes that prove them, where kept."""
+        del evidence
+        self.scalars(step, values)
+
+    def event(self, step: int, name: str, facts: Mapping[str, str]) -> None:
+        """Write that something happened at `step`, such as a save."""
 
     def text(self, step: int, name: str, text: str) -> None:
         """Write a text, such as a sample of the model."""
@@ -40,6 +49,14 @@ class Writers(Writer):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for writer in self._writers:
             writer.scalars(step, values)
+
+    def updates(self, step: int, values: Mapping[str, float], evidence: Mapping[str, str]) -> None:
+        for writer in self._writers:
+            writer.updates(step, values, evidence)
+
+    def event(self, step: int, name: str, facts: Mapping[str, str]) -> None:
+        for writer in self._writers:
+            writer.event(step, name, facts)
 
     def text(self, step: int, name: str, text: str) -> None:
         for writer in self._writers:

@@ -80,6 +80,28 @@ def test_a_digest_changes_with_any_one_leaf(open_run, save, state_of, tmp_path, 
     assert len(totals) == len(changed)
 
 
+def test_verify_has_a_line_for_each_whole_checkpoint_and_names_what_is_not(run, capsys):
+    main(["verify", str(run)])
+    steps = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert steps == ["1", "2"]
+    (run / "checkpoints/2/params/manifest.ocdbt").write_bytes(b"")
+    main(["verify", str(run / "checkpoints"), "1"])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    for words in ([], ["2"]):
+        with pytest.raises(errors.NoCheckpoint, match=r"2/params/manifest\.ocdbt is dam") as told:
+            main(["verify", str(run), *words])
+        assert errors.exit_code_of(told.value) == 4
+        assert len(capsys.readouterr().out.splitlines()) == (not words)
+
+
+def test_ls_shows_what_there_is_beside_a_damaged_sidecar_and_reads_no_array(run, capsys):
+    (run / "checkpoints/1/metadata.json").write_text("{}")
+    (run / "checkpoints/2/params/manifest.ocdbt").write_bytes(b"")
+    main(["ls", str(run)])
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.startswith("2 ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -89,6 +111,9 @@ def test_a_digest_changes_with_any_one_leaf(open_run, save, state_of, tmp_path, 
         (["digest", ".", "newest"], 2),
         (["ls", "."], 4),
         (["digest", "missing", "3"], 4),
+        (["verify", "."], 4),
+        (["verify", ".", "3"], 4),
+        (["verify", ".", "last"], 2),
     ],
 )
 def test_wrong_usage_and_a_missing_checkpoint_have_their_codes(

@@ -1,15 +1,17 @@
 """A run directory is trained in by one process at a time, and is free when that is gone."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from nanogpt_jax import errors
-from nanogpt_jax.checkpoint import lock_run
+from nanogpt_jax.checkpoint import is_locked, lock_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -48,3 +50,35 @@ def test_the_lock_is_free_after_its_block_however_that_ended(tmp_path):
     with lock_run(tmp_path):
         with pytest.raises(errors.Locked, match=str(os.getpid())), lock_run(tmp_path):
             pass
+
+
+def test_a_lock_that_is_held_can_be_seen_and_stays_held(tmp_path):
+    assert not is_locked(tmp_path)
+    with lock_run(tmp_path):
+        assert is_locked(tmp_path)
+        assert is_locked(tmp_path)
+        with pytest.raises(errors.Locked), lock_run(tmp_path):
+            pass
+    assert (tmp_path / "lock").exists() and not is_locked(tmp_path)
+    assert not is_locked(tmp_path / "nothing")
+
+
+def test_whoever_asks_keeps_nobody_from_training(tmp_path):
+    """To ask is to share the lock for a moment: here for a long one."""
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.015, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        with lock_run(tmp_path):
+            assert is_locked(tmp_path)
+
+
+def test_a_lock_that_is_a_link_or_a_pipe_is_none(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    os.mkfifo(run / "lock")
+    assert not is_locked(run)
+    (run / "lock").unlink()
+    (run / "lock").symlink_to(other / "lock")
+    with lock_run(other):
+        assert is_locked(other) and not is_locked(run)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanogpt_jax.checkpoint import Sidecar, list_steps, milestone_steps
+from nanogpt_jax.checkpoint.environment import Environment
 from nanogpt_jax.checkpoint.retention import best, prunable
 from nanogpt_jax.interface import ModelShape
 
@@ -21,6 +22,7 @@ PLAIN = Sidecar(
     items=("params", "opt_state", "rest", "data"),
     model=ModelShape("gpt", 65, 2, 2, 2, 8, 16),
     tokenizer_sha256="",
+    environment=Environment("cpu", 1, 2, 0, "", "0.10.2", "0.10.2", False),
 )
 
 
@@ -46,6 +48,10 @@ def saved(step, loss=None, **changes):
 )
 def test_keeping_two_prunes_exactly(history, milestones, gone):
     assert prunable(history, 2, milestones) == gone
+
+
+def newest_full(history):
+    return max((one.step for one in history if one.full), default=None)
 
 
 saves = st.builds(
@@ -80,8 +86,15 @@ def test_in_any_history_the_pinned_and_the_newest_survive_and_nothing_else(
     assert steps >= set(ordinary) & milestones
     assert steps >= set(ordinary[len(ordinary) - keep :] if keep else ())
     assert best(kept) == best(history)
-    unpinned = steps & set(ordinary) - milestones - {best(kept)}
+    assert newest_full(kept) == newest_full(history)
+    unpinned = steps & set(ordinary) - milestones - {best(kept), newest_full(kept)}
     assert len(unpinned) <= keep
+
+
+def test_the_newest_full_save_stays_though_none_is_to_be_kept():
+    assert prunable([saved(1), saved(2), saved(3, kind="milestone", items=("params",))], 0, ()) == [
+        1
+    ]
 
 
 def test_the_best_is_the_lowest_loss_that_was_measured():

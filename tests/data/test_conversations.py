@@ -236,3 +236,16 @@ def test_long_conversations_of_both_parts_are_counted(tokenizer: Tokenizer):
         chat=chat,
     )
     assert bad.skipped == 2, "the first of each part"
+
+
+def test_each_run_tells_of_its_own_skipped_records_and_of_no_more_than_ten(
+    caplog: pytest.LogCaptureFixture,
+):
+    for run in range(2):
+        caplog.clear()
+        bad = BadRecords(limit=20)
+        for record in range(12):
+            bad(f"record {record} of run {run}", "mend it")
+        assert [each.getMessage() for each in caplog.records] == [
+            f"skipped: record {record} of run {run}" for record in range(10)
+        ]

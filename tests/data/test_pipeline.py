@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanogpt_jax.data.parts import Kept
-from nanogpt_jax.data.pipeline import Batches, train_batches
+from nanogpt_jax.data.pipeline import Batches, digest_batch, train_batches
 from nanogpt_jax.data.store import Store, Tokens
 from nanogpt_jax.errors import DataError
 from nanogpt_jax.interface import Batch
@@ -199,3 +199,31 @@ def test_inline_batches_have_no_thread(make_batches: MakeBatches):
     with make_batches(prefetch=0) as batches:
         next(batches)
         assert prefetchers() == []
+
+
+def test_a_digest_of_a_batch_is_of_every_array_its_name_type_and_shape():
+    ints, floats = np.arange(6, dtype=np.int32).reshape(2, 3), np.ones((2, 3), np.float32)
+    batch = Batch(ints, ints + 1, floats)
+    others = [
+        batch._replace(inputs_BT=ints[::-1]),
+        batch._replace(inputs_BT=ints.reshape(3, 2)),
+        batch._replace(inputs_BT=ints.astype(np.int64)),
+        batch._replace(inputs_BT=batch.targets_BT, targets_BT=batch.inputs_BT),
+        batch._replace(weights_BT=floats * 2),
+        batch._replace(segments_BT=ints),
+    ]
+    assert len({digest_batch(one) for one in [batch, *others]}) == 1 + len(others)
+    same = batch._replace(inputs_BT=np.asfortranarray(ints), targets_BT=(ints + 1).astype(">i4"))
+    assert digest_batch(same) == digest_batch(batch), "however it lies in memory"
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_the_digest_of_a_batch_comes_with_it_and_not_before(
+    make_batches: MakeBatches, prefetch: int
+):
+    with make_batches(prefetch=prefetch) as batches:
+        digests = []
+        for batch in itertools.islice(batches, 3):
+            assert batches.sha256 == digest_batch(batch)
+            digests.append(batches.sha256)
+        assert len(set(digests)) == 3

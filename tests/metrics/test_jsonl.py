@@ -1,7 +1,10 @@
 """metrics.jsonl, written, torn, resumed and read back."""
 
+import hashlib
 import json
 import math
+import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanogpt_jax.errors import NanogptError
-from nanogpt_jax.metrics import JsonLines, read_metrics
+from nanogpt_jax.metrics import JsonLines, chain, read_head, read_log, read_metrics
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -28,6 +31,8 @@ def test_a_line_has_the_step_both_clocks_and_the_scalars(tmp_path: Path) -> None
             "t_monotonic": 12.5,
             "train/loss": 2.5,
             "train/lr": 1e-3,
+            "line": 1,
+            "sha256": read_head(path),
         }
     ], "before closing, so that a killed run has lost nothing"
     writer.close()
@@ -139,10 +144,128 @@ def test_lines_of_one_step_are_merged_and_the_last_value_wins(tmp_path: Path) ->
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_an_error_at_the_line_that_does_not_fit() -> None:
     writer = JsonLines(Path("/dev/full"))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NanogptError, match=r"^/dev/full .*ENOSPC: No space left.* start again"):
         writer.scalars(1, {"train/loss": 1.0})
-    with pytest.raises(OSError, match="No space left"):
+    writer.close()
+
+
+def test_of_a_line_that_fits_in_part_nothing_stays(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLines(path)
+    writer.scalars(1, {"train/loss": 1.0})
+    whole = path.read_bytes()
+    room = len(whole) + 50
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file that may not grow is a disk that is full but for 50 bytes; Python ignores the signal.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(NanogptError, match=r"metrics\.jsonl cannot be written \(EFBIG"):
+            writer.scalars(2, {"train/loss": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == whole
+    writer.scalars(2, {"train/loss": 2.0})
+    writer.close()
+    assert [record["step"] for record in read_log(path).records] == [1, 2]
+
+
+def test_evidence_stands_on_the_line_of_its_updates_and_is_no_scalar(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLines(path)
+    writer.updates(2, {"train/loss": 0.5}, {"loss_hex": "0x1p-1", "batch_sha256": "ab"})
+    writer.event(2, "save", {"params_sha256": "cd"})
+    writer.close()
+    line, save = written(path)
+    assert (line["loss_hex"], line["batch_sha256"]) == ("0x1p-1", "ab")
+    assert (save["event"], save["step"], save["params_sha256"]) == ("save", 2, "cd")
+    assert read_metrics(path) == {2: {"train/loss": 0.5}}
+
+
+def test_a_resumed_file_is_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for start in (0, 2, 0):
+        writer = JsonLines(path, start_step=start)
+        for step in (start + 1, start + 2):
+            writer.scalars(step, {"train/loss": 1.0})
         writer.close()
+    log = read_log(path)
+    assert [record["line"] for record in log.records] == list(range(1, 9))
+    assert [record["step"] for record in log.records if "event" in record] == [2, 0]
+    assert log.records[-1]["sha256"] == read_head(path)
+
+
+def test_a_log_without_hashes_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "train/loss": 2.0}\n')
+    for use in (JsonLines, read_head, read_log):
+        with pytest.raises(NanogptError, match=r"metrics\.jsonl.* required"):
+            use(path)
+    assert path.read_text() == '{"step": 1, "train/loss": 2.0}\n'
+    assert read_metrics(path) == {1: {"train/loss": 2.0}}, "which is all that reading it needs"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"time": "now"},
+        {"step": "1"},
+        {"step": True},
+        {"step": 1, "event": ["save"]},
+        {"step": 1, "event": "save"},
+        {"step": 1, "loss_hex": "0x1.8p+0"},
+        {"step": 1, "loss_hex": "1.5", "batch_sha256": "ab"},
+        {"step": 1, "loss_hex": "0x1.8p+99999", "batch_sha256": "ab"},
+    ],
+)
+def test_a_chain_of_lines_that_no_run_writes_is_refused(
+    record: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first, link = chain.seal({"step": 0}, chain.START)
+    path.write_bytes(first + chain.seal(record, link)[0])
+    with pytest.raises(NanogptError, match=r"metrics\.jsonl, line 2 is sealed, but no line"):
+        read_log(path)
+
+
+@pytest.mark.parametrize("body", [b'{"step":,"line":1}', b"{" + b'"a":[' * 10**5 + b'"line":1}'])
+def test_a_sealed_line_that_no_parser_takes_is_refused(body: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sha256 = hashlib.sha256(body).hexdigest()
+    path.write_bytes(body[:-1] + f',"sha256":"{sha256}"}}\n'.encode())
+    with pytest.raises(NanogptError, match=r"line 1 is sealed, but no JSON that can be read"):
+        read_log(path)
+
+
+@given(loss=st.floats())
+def test_the_bits_of_any_loss_pass(loss: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("loss") / "metrics.jsonl"
+    writer = JsonLines(path)
+    writer.updates(1, {}, {"loss_hex": chain.bits_of(loss, 1.0), "batch_sha256": "ab"})
+    writer.close()
+    assert float.fromhex(read_log(path).records[0]["loss_hex"]).hex() == loss.hex()
+
+
+def test_a_long_file_is_opened_by_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    JsonLines(path, start_step=7).close()
+    (last,) = path.read_bytes().splitlines(keepends=True)
+    with open(path, "wb") as file:  # 8 GiB before the last line, which no disk has to hold
+        file.seek(2**33)
+        file.write(b"\n" + last + b'{"torn')
+    began = time.perf_counter()
+    assert read_head(path) == json.loads(last)["sha256"]
+    writer = JsonLines(path, start_step=8)
+    assert time.perf_counter() - began < 1
+    writer.close()
+    with open(path, "rb") as file:
+        file.seek(2**33 + 1)
+        assert [json.loads(line)["line"] for line in file] == [1, 2]
+
+
+def test_without_a_file_there_is_no_head_and_no_log(tmp_path: Path) -> None:
+    assert read_head(tmp_path / "metrics.jsonl") == ""
+    with pytest.raises(NanogptError, match=r"has no metrics\.jsonl.*name a run"):
+        read_log(tmp_path / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("line", ["not json", "[1]", "{}", '{"step": 1, "a": "x"}', '{"a": 1}'])

@@ -5,6 +5,7 @@ Each process takes seconds to import and compile, so they are few, and each row 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,8 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ import pytest
 from nanogpt_jax import checkpoint
 from nanogpt_jax.checkpoint import digest_step, list_steps, read_sidecar
 from nanogpt_jax.errors import ExitCode
+from tests.reliability.conftest import Proven
 from tests.runs import lines_of, steps_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,9 +43,61 @@ OPTIONS = {
 }
 
 
-@contextmanager
+# The main command, which sends itself a signal at the N-th call of a function, and may wait then.
+SIGNALLING = """
+import os, signal, sys, time
+from nanogpt_jax import interrupt
+
+if __name__ == "__main__":
+    interrupt.end_at_signals()
+
+from nanogpt_jax import cli, main
+from nanogpt_jax.checkpoint import items
+from nanogpt_jax.data.pipeline import Batches
+from nanogpt_jax.data.store import encoding
+from nanogpt_jax.evaluation import Evaluator
+
+encoding.INLINE_CHUNKS, encoding.count_cores = 0, lambda: 2
+MOMENTS = {
+    "tokenizing": (encoding._Worker, "receive", 1),
+    "step": (Batches, "__next__", 5),
+    "evaluation": (Evaluator, "measure", 2),
+    "save": (items, "write", 1),
+    "last save": (items, "write", 3),
+}
+moment, number, target, seconds, *sys.argv[1:] = sys.argv[1:]
+owner, name, left = MOMENTS[moment]
+called = getattr(owner, name)
+
+def signalled(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(0 if target == "group" else os.getpid(), int(number))
+        time.sleep(float(seconds))
+    return called(*arguments)
+
+setattr(owner, name, signalled)
+cli.run(main.main, main.__doc__)
+"""
+# Saves after the updates 4, 8 and 10, evaluations after 0, 5 and 10.
+SHORT = {"train.steps": 10, "checkpoint.every_steps": 4, "eval.every_steps": 5}
+MAIN = ("-m", "nanogpt_jax.main")
+
+
+def signalling(
+    moment: str, number: signal.Signals, target: str = "process", seconds: float = 0.0
+) -> tuple[str, ...]:
+    """The words after `python` that train, and send that signal at that moment."""
+    return ("-c", SIGNALLING, moment, str(int(number)), target, str(seconds))
+
+
+@contextlib.contextmanager
 def started(
-    workdir: Path, changes: dict[str, int] | None = None, programs: str = "programs"
+    workdir: Path,
+    changes: dict[str, int] | None = None,
+    programs: str = "programs",
+    command: Sequence[str] = MAIN,
 ) -> Iterator[subprocess.Popen[str]]:
     """The main job on one core; it waits when its log is more than a page ahead of its reader.
 
@@ -58,7 +111,7 @@ def started(
     }
     process = subprocess.Popen(
         [
-            *("taskset", "-c", str(core), sys.executable, "-m", "nanogpt_jax.main"),
+            *("taskset", "-c", str(core), sys.executable, *command),
             *("--config=configs/tiny.py", f"--workdir={workdir}"),
             *(f"--config.{name}={value}" for name, value in (OPTIONS | (changes or {})).items()),
         ],
@@ -67,6 +120,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
     )
     assert process.stderr is not None
     fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
@@ -114,7 +168,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.slow
 def test_an_interrupted_and_resumed_run_has_the_digest_of_an_unbroken_one(
-    runs: dict[str, Path],
+    runs: dict[str, Path], proven: Proven
 ) -> None:
     *earlier, stopped = json.loads((runs["broken"].parent / "interrupted.json").read_text())
     assert earlier == [40] and 53 <= stopped < STEPS
@@ -124,14 +178,15 @@ def test_an_interrupted_and_resumed_run_has_the_digest_of_an_unbroken_one(
     for step in (40, 80, STEPS):
         assert digest_step(runs["broken"], step) == digest_step(runs["unbroken"], step), step
     assert digest_step(runs["unbroken"], 80) != digest_step(runs["unbroken"], STEPS)
+    proven("T5", 0, "steps lost")
 
 
 def test_no_step_is_missing_or_repeated_in_the_metrics_of_a_resumed_run(
     runs: dict[str, Path],
 ) -> None:
-    resumed = [line["step"] for line in lines_of(runs["broken"]) if "event" in line]
+    resumed = [line["step"] for line in lines_of(runs["broken"]) if line.get("event") == "resume"]
     assert len(resumed) == 1 and resumed[0] not in (0, STEPS)
-    assert [line for line in lines_of(runs["unbroken"]) if "event" in line] == []
+    assert [line for line in lines_of(runs["unbroken"]) if line.get("event") == "resume"] == []
     for name in ("train/loss", "val/loss"):
         told = {
             key: [(line["step"], line[name]) for line in lines_of(path) if name in line]
@@ -143,20 +198,109 @@ def test_no_step_is_missing_or_repeated_in_the_metrics_of_a_resumed_run(
 
 
 def test_a_second_signal_ends_the_process_and_nothing_is_saved_by_it(
-    runs: dict[str, Path],
+    runs: dict[str, Path], proven: Proven
 ) -> None:
     run = runs["broken"]
     before = {step: digest_step(run, step) for step in list_steps(run)}
-    with started(run, {"train.steps": 10 * STEPS}, "no programs") as process:
+    # The save that it is then in the middle of lasts until the second one comes.
+    command = signalling("save", signal.SIGTERM, seconds=60)
+    with started(run, {"train.steps": 10 * STEPS}, command=command) as process:
         read_until(process.stderr, f"resuming from step {STEPS}")
-        read_until(process.stderr, "Compiling jit(train_step)")  # the run cannot end yet
-        process.send_signal(signal.SIGTERM)
         read_until(process.stderr, "a second signal within two seconds stops at once")
         time.sleep(0.1)  # no echo of the first
+        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == ExitCode.ABORTED
+        proven("T5", time.monotonic() - began, "s from the second signal to the end")
     assert {step: digest_step(run, step) for step in list_steps(run)} == before
     assert len(before) == 4
+
+
+def wait_for_handlers(process: subprocess.Popen[str]) -> None:
+    """Returns as soon as the process catches SIGTERM."""
+    status, caught = Path(f"/proc/{process.pid}/status"), 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        (mask,) = [line for line in status.read_text().splitlines() if line.startswith("SigCgt:")]
+        caught = int(mask.split()[1], 16)
+
+
+def left_of(workdir: Path) -> list[str]:
+    """The processes that use the cache beside a run directory."""
+    mark, found = f"NANOGPT_CACHE={workdir.parent / 'tokens'}\0".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if mark in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_jax_is_imported_ends_the_process_quietly(
+    number: signal.Signals, tmp_path: Path, proven: Proven
+) -> None:
+    with started(tmp_path / "run") as process:
+        wait_for_handlers(process)
+        process.send_signal(number)
+        text, log = process.communicate(timeout=10)
+    assert (process.returncode, text, log) == (ExitCode.INTERRUPTED, "", "")
+    assert not (tmp_path / "run").exists()
+    proven("T5", 0, "steps lost")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_first_compilation_ends_the_process_at_once(
+    number: signal.Signals, tmp_path: Path, proven: Proven
+) -> None:
+    with started(tmp_path / "run", programs="none") as process:
+        read_until(process.stderr, "Compiling jit(train_step)")
+        began = time.monotonic()
+        process.send_signal(number)
+        _, log = process.communicate(timeout=10)
+        assert time.monotonic() - began < 1
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert f"{number.name}: nothing is unsaved; ending" in log
+    proven("T5", 0, "steps lost")
+    assert list_steps(tmp_path / "run") == [] and left_of(tmp_path / "run") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["process", "group"])
+@pytest.mark.parametrize(
+    ("moment", "number", "steps"),
+    [
+        ("tokenizing", signal.SIGTERM, []),
+        ("step", signal.SIGINT, [4, 5]),
+        ("evaluation", signal.SIGTERM, [4, 6]),
+        ("save", signal.SIGINT, [4]),  # and a step or two beyond: the save goes on beside them
+        ("last save", signal.SIGTERM, [4, 8, 10]),
+    ],
+)
+def test_a_signal_at_any_moment_ends_the_run_with_its_last_step_saved(
+    moment: str,
+    number: signal.Signals,
+    steps: list[int],
+    target: str,
+    tmp_path: Path,
+    proven: Proven,
+) -> None:
+    run = tmp_path / "run"
+    with started(run, SHORT, command=signalling(moment, number, target)) as process:
+        _, log = process.communicate(timeout=120)
+    assert process.returncode == ExitCode.INTERRUPTED, log
+    deadline = time.monotonic() + 5
+    while (left := left_of(run)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == [], "who tokenizes ends with the process that asked for it"
+    saved = list_steps(run)
+    assert saved == steps or (moment == "save" and saved[:-1] == steps)
+    if saved:
+        assert steps_of(run, "train/loss")[-1] == saved[-1]
+    with started(run, SHORT) as process:
+        _, log = process.communicate(timeout=120)
+    assert process.returncode == ExitCode.DONE, log
+    assert steps_of(run, "train/loss") == list(range(1, 11))
+    proven("T5", 0, "steps lost")
 
 
 def test_a_second_process_in_a_directory_is_refused_in_one_line(tmp_path: Path) -> None:

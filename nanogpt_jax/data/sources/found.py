@@ -119,7 +119,7 @@ def documents(
         again = functools.partial(read, _leave_out)
         return Parts(Documents(Texts(again, 0, cut)), Documents(Texts(again, cut, total)))
 
-    return Corpus(identity, fingerprint, running=False, read=read_parts)
+    return Corpus(identity, fingerprint, running=False, read=read_parts, skips=bad.limit)
 
 
 def _leave_out(problem: str, remedy: str) -> None:

@@ -105,7 +105,9 @@ def _drop_stale(directory: Path) -> None:
 
 def open_store(corpus: Corpus, tokenizer: Codec, val_fraction: float) -> Store:
     """The tokens of `corpus`, from the cache or encoded into it."""
-    name = _key(FORMAT, corpus.fingerprint, tokenizer.sha256, val_fraction, corpus.running)
+    # Who allows no bad record, or fewer, must meet them, although the tokens would be the same.
+    skips = (corpus.skips,) if corpus.skips else ()
+    name = _key(FORMAT, corpus.fingerprint, tokenizer.sha256, val_fraction, corpus.running, *skips)
     folder = cache_directory() / "tokens" / name
     encoder = Encoder(tokenizer, corpus.running)
     if not all(_is_finished(folder / part) for part in Parts._fields):
