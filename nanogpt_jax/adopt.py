@@ -19,7 +19,7 @@ from nanogpt_jax import checkpoint, cli, experiment, record
 from nanogpt_jax.costs import parameter_count
 from nanogpt_jax.data.corpus import Corpus, Parts
 from nanogpt_jax.errors import ConfigError, DataError
-from nanogpt_jax.experiment.assembly import build_model
+from nanogpt_jax.experiment.building import build_model, compute_dtype
 from nanogpt_jax.experiment.identity import describe_run
 from nanogpt_jax.interop import Pretrained, open_pretrained
 from nanogpt_jax.registry import non_negative
@@ -44,7 +44,8 @@ def main(
     shape, source = plan.model.shape(tokenizer.vocab_size), record.without_folders(model)
     # A prompt begins with <|bos|> where the model's own tokenizer begins a text so.
     corpus = Corpus(source, fingerprint="unknown", running=not pretrained.opens, read=refuse)
-    held = describe_run(plan, tokenizer, corpus, shape, parameter_count(params), [])
+    count, dtype = parameter_count(params), compute_dtype(plan)
+    held = describe_run(plan, tokenizer, corpus, shape, count, dtype, [])
     state = TrainState(jnp.zeros((), jnp.int32), params, (), jax.random.key(plan.seed))
     with (
         checkpoint.lock_run(workdir),

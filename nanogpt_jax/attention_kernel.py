@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from nanogpt_jax import functional as F
+from nanogpt_jax import attention
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.interface import Array
 
@@ -40,7 +40,7 @@ class Kernel(NamedTuple):
     ) -> Array:
         """Causal attention; `allowed_BTT`, where there are segments, says who sees whom."""
         seen_to_work = q_BHTC.shape[2] == self.length and (allowed_BTT is None or self.masked)
-        attend = F.attend_with_cudnn if seen_to_work else F.attend_causally
+        attend = attention.attend_with_cudnn if seen_to_work else attention.attend_causally
         return attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTT)
 
 
@@ -93,7 +93,7 @@ def obstacle(shape: Shape, *, masked: bool) -> str | None:
     if shape.dtype not in ("bfloat16", "float16"):
         return f"activations in {shape.dtype}, not bfloat16 or float16"
     try:
-        deviation = deviation_of(F.attend_with_cudnn, shape, masked)
+        deviation = deviation_of(attention.attend_with_cudnn, shape, masked)
     except (RuntimeError, ValueError) as error:  # those of jax, XLA and cuDNN
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not deviation <= MOST_DEVIATION:  # NaN is no number that is small enough
@@ -114,14 +114,14 @@ def deviation_of(attend: Callable[..., Array], shape: Shape, masked: bool) -> fl
     if masked:
         starts_B = jnp.arange(1, ROWS + 1) * T // (ROWS + 1)
         second_BT = jnp.arange(T) >= starts_B[:, None]
-        allowed_BTT = F.causal_mask(T) & (second_BT[:, :, None] == second_BT[:, None, :])
+        allowed_BTT = attention.causal_mask(T) & (second_BT[:, :, None] == second_BT[:, None, :])
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(attend: Callable[..., Array], q: Array, k: Array, v: Array, dy: Array) -> Any:
         y, pull_back = jax.vjp(lambda *qkv: attend(*qkv, allowed_BTT), q, k, v)
         return y, *pull_back(dy)
 
-    found, wanted = run(attend, q, k, v, dy), run(F.attend_causally, q, k, v, dy)
+    found, wanted = run(attend, q, k, v, dy), run(attention.attend_causally, q, k, v, dy)
     return max(map(_relative_error, found, wanted))
 
 

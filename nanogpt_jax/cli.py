@@ -13,6 +13,7 @@ them. All problems of a command line are told at once, one line each, before any
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -189,6 +190,19 @@ def _split(
         else:
             pairs.append((name, None))
     return arguments, pairs
+
+
+def parse_pairs(flag: str, text: str) -> dict[str, Any]:
+    """`partition=gpu,timeout_min=120` as a dict; numbers, true and false are what they say."""
+    values: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"{flag} has {part!r}; NAME=VALUE,NAME=VALUE is required")
+        values[name.strip()] = {"true": True, "false": False}.get(value, value)
+        with contextlib.suppress(ValueError):
+            values[name.strip()] = int(value)
+    return values
 
 
 def describe(commands: Commands, description: str | None) -> str:

@@ -21,7 +21,8 @@ from nanogpt_jax.config import Settings
 from nanogpt_jax.errors import ConfigError, MissingExtra
 from nanogpt_jax.experiment import Plan, resolve
 from nanogpt_jax.metrics import read_metrics
-from nanogpt_jax.train import GO_ON, Start, train
+from nanogpt_jax.start import GO_ON, Start
+from nanogpt_jax.train import train
 
 COLUMNS = ("run", "parameters", "train loss", "val loss", "excess nats/char", "tokens/s", "seconds")
 

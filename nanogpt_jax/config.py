@@ -83,6 +83,7 @@ class Init:
         "hf:FOLDER or hf://ORGANISATION/NAME[@REVISION]; empty = random",
     ] = ""
     optimizer: Annotated[bool, "start from its optimizer's state too"] = False
+    scale: Annotated[float, "factor of all random matrices, embedding and head too", positive] = 1.0
 
     def run(self) -> tuple[Path, str] | None:
         """The run directory and the step to start from, if any."""
@@ -118,6 +119,17 @@ class Train:
         Literal["auto", "own", "cudnn"],
         "who attends: cuDNN, our own code, or auto = cuDNN where a trial shows that it can (GPU)",
     ] = "auto"
+    on_nonfinite: Annotated[
+        Literal["stop", "skip"],
+        "what a loss or gradient that is not finite does: end the run, or leave out its update",
+    ] = "stop"
+    max_skipped: Annotated[PositiveCount, "most updates in a row that skip leaves out"] = 10
+    hang_seconds: Annotated[
+        float,
+        "end after so long without a step, an evaluation or a save, each with what it has to "
+        "compile; 0 = wait for ever",
+        non_negative,
+    ] = 1800.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +209,11 @@ class Parallel:
     data: Annotated[Devices, "devices that split the batch"] = -1
     fsdp: Annotated[Devices, "devices that split batch and parameters"] = 1
     tensor: Annotated[Devices, "devices that split heads, hidden units and vocabulary"] = 1
+    exact: Annotated[
+        bool,
+        "the same bits on any number of devices: train.accumulate_steps micro-shards are dealt to "
+        "them, see docs/reliability.md",
+    ] = False
 
 
 def to_dict(config: Settings) -> dict[str, Any]:

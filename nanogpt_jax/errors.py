@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class ExitCode(enum.IntEnum):
@@ -70,6 +71,16 @@ class NoCheckpoint(NanogptError):
     """No usable checkpoint where one is required."""
 
     exit_code = ExitCode.NO_CHECKPOINT
+
+
+class Damaged(NoCheckpoint):
+    """A checkpoint of which `file`, a path in its folder, is not what was saved as `step`."""
+
+    def __init__(self, folder: Path, step: int, file: str, problem: str):
+        super().__init__(f"{folder / file} is damaged: {problem}; use another step")
+        self.step = step
+        self.file = file
+        self.problem = problem
 
 
 class Locked(NanogptError):

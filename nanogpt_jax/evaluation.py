@@ -37,7 +37,8 @@ class Evaluator:
 
     `truth` is the corpus's own distribution where it is known: whole held-out documents then give
     the excess over it, and `samples` sampled documents the share that is possible under it. With
-    `prompt`, what is shown is its likeliest continuation.
+    `prompt`, what is shown is its likeliest continuation. `place` lays batches out beside the
+    parameters, and `whole` makes what is measured there readable here.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Evaluator:
         samples: int = 0,
         prompt: Sequence[int] | None = None,
         place: Callable[[Batch], Any] = jax.device_put,
+        whole: Callable[[Any], Any] = lambda tree: tree,
     ):
         self._tokenizer = tokenizer
         self._held_out = held_out
@@ -59,6 +61,7 @@ class Evaluator:
         self._prompt = prompt
         self._generator = Generator(model, context_length)
         self._batches = [place(batch) for batch in held_out.batches]
+        self._whole = whole
         self._measure = _measure(model, tokenizer)
         if truth is not None and not held_out.whole:
             logging.warning(
@@ -75,7 +78,7 @@ class Evaluator:
     def measure(self, params: Params) -> dict[str, float]:
         """The losses of `params` on held-out text."""
         measured = [self._measure(params, batch) for batch in self._batches]
-        rows = np.concatenate(jax.device_get(measured), axis=1, dtype=np.float64)
+        rows = np.concatenate(jax.device_get(self._whole(measured)), axis=1, dtype=np.float64)
         nats, tokens, size_bytes = rows[:, : self._held_out.rows]
         loss, loss_se = ratio(nats, tokens)
         per_byte, per_byte_se = ratio(nats, size_bytes)

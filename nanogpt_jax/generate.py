@@ -21,6 +21,9 @@ from nanogpt_jax.interface import Array, KVCache, LanguageModel, Params
 from nanogpt_jax.sampling import Rows, Sampling, draw, mark_seen, rows, seen_tokens
 from nanogpt_jax.slots import Drawn, Proposer, Request, Slots
 
+# A cache shorter than this is not worth a program of its own.
+LEAST_ROOM = 64
+
 
 class _Loop(NamedTuple):
     """What a loop of steps carries; a row is open until it has drawn its stop."""
@@ -101,27 +104,30 @@ class Generator:
 
         Prompt and continuation must fit into the context together; the last token of all is drawn
         and not read, so it may stand one beyond. The loop ends with its last row.
+
+        Every step reads the whole cache, so its room doubles as the rows grow, with a program for
+        each length: 100 tokens of 32 rows took 0.79 ms a step instead of 0.86 (4 layers of 128).
         """
-        params = self.prepare(params)
+        params, settings = self.prepare(params), rows(samplings)
         logits_BV, cache = self.read_to_continue(params, prompts, max_tokens)
-        # Every step reads the whole cache: at GPT-2's size a context of 1024 is an eighth of it.
-        wanted = min(max(map(len, prompts)) + max_tokens, self.context_length)
-        room = next(length for length in self.decoding.lengths() if length >= wanted)
-        cache = cache if room == self.context_length else _shorten(cache, room)
         seen_BV = seen_tokens(prompts, samplings, logits_BV.shape[1])
-        drawn_BN, _ = self._run(
-            params, cache, logits_BV, rows(samplings), max_tokens, stop, seen_BV
-        )
-        drawn = np.asarray(drawn_BN)[:, :max_tokens].tolist()
+        loop = self._start(logits_BV, cache, seen_BV)
+        for room, until in self._rooms(max(map(len, prompts)), max_tokens):
+            loop = loop._replace(cache=_resize(loop.cache, room))
+            loop = self._run(params, loop, settings, until, stop)
+            if not np.any(loop.open_B):
+                break
+        drawn = np.asarray(loop.drawn_BN)[:, :max_tokens].tolist()
         return [row[: row.index(stop)] if stop in row else row for row in drawn]
 
     def temporary_bytes(self, params: Params, batch: int) -> int:
         """What the loop of `complete` holds beside parameters and cache, as the compiler tells."""
+        params = self.prepare(params)
         greedy = rows([Sampling(temperature=0.0)] * batch)
-        logits_BV, cache = jax.eval_shape(
-            lambda params: self.decoding.read(params, [[0]] * batch), self.prepare(params)
+        loop = jax.eval_shape(
+            lambda: self._start(*self.read_to_continue(params, [[0]] * batch, 1), None)
         )
-        program = self._run.lower(self.prepare(params), cache, logits_BV, greedy, 1, 0, None)
+        program = self._run.lower(params, loop, greedy, 1, 0)
         if (held := program.compile().memory_analysis()) is None:
             raise NanogptError(f"{jax.default_backend()} does not tell what programs hold; use cpu")
         return held.temp_size_in_bytes
@@ -141,27 +147,32 @@ class Generator:
             raise ValueError("this model keeps no cache and cannot complete; stream instead")
         return logits_BV, cache
 
-    def _draw_until(
-        self,
-        params: Params,
-        cache: KVCache,
-        logits_BV: Array,
-        settings: Rows,
-        max_tokens: Array,
-        stop: Array,
-        seen_BV: Array | None,
-    ) -> tuple[Array, KVCache]:
-        """Tokens of B rows, drawn until each has drawn `stop`, at most `max_tokens`.
+    def _start(self, logits_BV: Array, cache: KVCache, seen_BV: Array | None) -> _Loop:
+        """Prompts read, nothing drawn."""
+        open_B = jnp.full(len(logits_BV), True)
+        drawn_BN = jnp.zeros((len(logits_BV), self.context_length), jnp.int32)
+        return _Loop(jnp.int32(0), open_B, drawn_BN, logits_BV, cache, seen_BV)
 
-        The cache comes out only so that the one that goes in is written in place.
-        """
-        B = len(logits_BV)
+    def _rooms(self, longest: int, max_tokens: int) -> Iterator[tuple[int, int]]:
+        """Lengths of the cache in turn, and how many tokens to have drawn at the end of each."""
+        wanted = min(longest + max_tokens, self.context_length)
+        for room in self.decoding.lengths():
+            if room >= wanted:
+                yield room, max_tokens
+                return
+            if room > longest and room >= LEAST_ROOM:
+                yield room, room - longest
+
+    def _draw_until(
+        self, params: Params, loop: _Loop, settings: Rows, until: Array, stop: Array
+    ) -> _Loop:
+        """The loop when each row has drawn `until` tokens or has drawn `stop`."""
 
         def unfinished(loop: _Loop) -> Array:
-            return (loop.index < max_tokens) & jnp.any(loop.open_B)
+            return (loop.index < until) & jnp.any(loop.open_B)
 
         def step(loop: _Loop) -> _Loop:
-            index_B = jnp.broadcast_to(loop.index, B)
+            index_B = jnp.broadcast_to(loop.index, loop.open_B.shape)
             token_B, _ = draw(loop.logits_BV, settings, index_B, loop.seen_BV)
             drawn_BN = loop.drawn_BN.at[:, loop.index].set(token_B)
             open_B = loop.open_B & (token_B != stop)
@@ -169,14 +180,16 @@ class Generator:
             seen_BV = mark_seen(loop.seen_BV, token_B)
             return _Loop(loop.index + 1, open_B, drawn_BN, logits_BV, cache, seen_BV)
 
-        nothing_BN = jnp.zeros((B, self.context_length), jnp.int32)
-        start = _Loop(jnp.int32(0), jnp.full(B, True), nothing_BN, logits_BV, cache, seen_BV)
-        end = jax.lax.while_loop(unfinished, step, start)
-        return end.drawn_BN, end.cache
+        return jax.lax.while_loop(unfinished, step, loop)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _shorten(cache: KVCache, length: int) -> KVCache:
-    """The first places of `cache`, which hold all that was read."""
-    keys, values = jax.tree.map(lambda kept_BKSC: kept_BKSC[:, :, :length], cache[:2])
+def _resize(cache: KVCache, length: int) -> KVCache:
+    """`cache` with room for `length` positions; whatever was read must lie within."""
+
+    def resize(kept_BKSC: Array) -> Array:
+        missing = max(length - kept_BKSC.shape[2], 0)
+        return jnp.pad(kept_BKSC[:, :, :length], ((0, 0), (0, 0), (0, missing), (0, 0)))
+
+    keys, values = jax.tree.map(resize, cache[:2])
     return cache._replace(keys=keys, values=values)

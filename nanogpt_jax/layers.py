@@ -1,4 +1,4 @@
-"""Layers that own parameters: thin Flax Linen modules around functional.py.
+"""Layers that own parameters: thin Flax Linen modules around functional.py and attention.py.
 
 Linen names parameters and nothing else: only the `params` collection, every parameter and
 submodule named, static things as fields, traced things as arguments. A parameter declares the
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nanogpt_jax import attention
 from nanogpt_jax import functional as F
 from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import Array, Edit, Key
@@ -48,10 +49,6 @@ def param(
     boxed = nn.with_logical_partitioning(init, tuple(axes))
     # The dtype is said, because JAX's own default widens under jax_enable_x64.
     return module.param(name, boxed, tuple(shape), jnp.float32)
-
-
-# Queries whose logits exist at once when only the largest is wanted.
-LOGIT_QUERIES = 128
 
 
 class Context(NamedTuple):
@@ -149,6 +146,7 @@ class Attention(nn.Module):
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-6
     qkv_clamp: float = 0.0
+    logit_scale: float = 1.0
     dropout: float = 0.0
     kernel: Kernel = OWN
 
@@ -164,26 +162,28 @@ class Attention(nn.Module):
         H, K, C, D = self.n_head, self.n_kv_head, self.d_head, x_BTD.shape[-1]
         # What a parameter starts as depends on how many were made before it: keep the order.
         q_BHTC = self._place("q", self._project("q", x_BTD, D, H, C), positions_BT)
+        if self.logit_scale != 1.0:
+            q_BHTC = q_BHTC * self.logit_scale
         k_BKTC = self._place("k", self._project("k", x_BTD, D, K, C), positions_BT)
         v_BKTC = self._project("v", x_BTD, D, K, C)
         cache = None
         if context.cache is not None:
             keys_BKSC, values_BKSC = context.cache
             start_B = positions_BT[:, 0]
-            k_BKTC = _write(keys_BKSC, k_BKTC, start_B)
-            v_BKTC = _write(values_BKSC, v_BKTC, start_B)
+            k_BKTC = attention.write_cache(keys_BKSC, k_BKTC, start_B)
+            v_BKTC = attention.write_cache(values_BKSC, v_BKTC, start_B)
             cache = (k_BKTC, v_BKTC)
         if sites.wants("attention_logit_max"):
-            sites("attention_logit_max", largest_logit(q_BHTC, k_BKTC, allowed_BTS))
+            sites("attention_logit_max", attention.largest_logit(q_BHTC, k_BKTC, allowed_BTS))
         if sites.wants("attention") or (self.dropout and context.key is not None):
-            seen_BTS = F.causal_mask(x_BTD.shape[1]) if allowed_BTS is None else allowed_BTS
-            p_BHTS = sites("attention", F.attention_probabilities(q_BHTC, k_BKTC, seen_BTS))
-            y_BHTC = F.mix(drop(p_BHTS, self.dropout, context.key, "attention"), v_BKTC)
+            seen_BTS = attention.causal_mask(x_BTD.shape[1]) if allowed_BTS is None else allowed_BTS
+            p_BHTS = sites("attention", attention.attention_probabilities(q_BHTC, k_BKTC, seen_BTS))
+            y_BHTC = attention.mix(drop(p_BHTS, self.dropout, context.key, "attention"), v_BKTC)
         elif cache is None:
             y_BHTC = self.kernel.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         else:
             assert allowed_BTS is not None  # how far a cache is filled, no shape says
-            y_BHTC = F.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
+            y_BHTC = attention.attend(q_BHTC, k_BKTC, v_BKTC, allowed_BTS)
         y_BHTC = sites("head_out", y_BHTC)
         if self.init_out is None:
             return y_BHTC.swapaxes(1, 2).reshape(*x_BTD.shape[:2], H * C), cache
@@ -215,56 +215,6 @@ class Attention(nn.Module):
         if self.qk_norm == "after_rope":
             x_BNTC = norm(x_BNTC, self.norm_eps)
         return x_BNTC
-
-
-def largest_logit(q_BHTC: Array, k_BKSC: Array, allowed_BTS: Array | None) -> Array:
-    """The largest q·k / sqrt(C) of every head over its allowed pairs, as m_BH; no gradient.
-
-    A loop over chunks of queries, so that the scores of all pairs never exist together.
-    """
-    q_BHTC, k_BKSC = jax.lax.stop_gradient((q_BHTC, k_BKSC))
-    B, H, T, C = q_BHTC.shape
-    K, S = k_BKSC.shape[1:3]
-    q_TBKGC = jnp.moveaxis((q_BHTC * C**-0.5).reshape(B, K, H // K, T, C), 3, 0)
-
-    def of_query(query: tuple[Array, Array]) -> Array:
-        q_BKGC, position = query
-        seen_BS = (jnp.arange(S) <= position)[None]
-        if allowed_BTS is not None:
-            seen_BS = allowed_BTS[:, position]
-        scores_BKGS = F.contract("BKGC,BKSC->BKGS", q_BKGC, k_BKSC)
-        return jnp.max(jnp.where(seen_BS[:, None, None], scores_BKGS, -jnp.inf), axis=-1)
-
-    largest_TBKG = jax.lax.map(of_query, (q_TBKGC, jnp.arange(T)), batch_size=LOGIT_QUERIES)
-    return jnp.max(largest_TBKG, axis=0).reshape(B, H)
-
-
-def _write(buffer_BKSC: Array, new_BKTC: Array, start_B: Array) -> Array:
-    """`buffer` with `new` written from position start on, row by row.
-
-    On a CPU in a loop whose length XLA cannot know: a single row's update it would fuse into each
-    of its readers, and copy the buffer for each. A step of one row at GPT-2's size moved 300 MB for
-    that, beside 500 of parameters, and a step of four such layers took 18 ms instead of 1.
-    """
-    new_BKTC = new_BKTC.astype(buffer_BKSC.dtype)
-
-    def write(buffer: Array, new: Array, start: Array) -> Array:
-        return jax.lax.dynamic_update_slice(buffer, new, (0, start, 0))
-
-    def write_row(row: Array, buffer_BKSC: Array) -> Array:
-        new_1KTC = jax.lax.dynamic_slice_in_dim(new_BKTC, row, 1)
-        place = (row, 0, start_B[row], 0)
-        return jax.lax.dynamic_update_slice(buffer_BKSC, new_1KTC, place)
-
-    def write_in_turn(buffer_BKSC: Array) -> Array:
-        row_count = jnp.sum(start_B >= 0)  # all of them
-        return jax.lax.fori_loop(0, row_count, write_row, buffer_BKSC)
-
-    return jax.lax.platform_dependent(
-        buffer_BKSC,
-        cpu=write_in_turn,
-        default=lambda buffer_BKSC: jax.vmap(write)(buffer_BKSC, new_BKTC, start_B),
-    )
 
 
 class MLP(nn.Module):

@@ -17,7 +17,8 @@ from nanogpt_jax.comparison import resolve_variants
 from nanogpt_jax.config import Settings
 from nanogpt_jax.experiment import Plan, load, prompt_tokens
 from nanogpt_jax.generate import Generator
-from nanogpt_jax.train import GO_ON, Start, train
+from nanogpt_jax.start import GO_ON, Start
+from nanogpt_jax.train import train
 
 
 def train_phases(

@@ -1,6 +1,6 @@
 """`run.json`: what a run is, written when it starts, so that a directory explains itself.
 
-No absolute path, user, host or environment goes into it.
+No absolute path, user, host or environment goes into it; of the corpus, a few words.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nanogpt_jax.interface import ModelShape
 NAME = "run.json"
 VERSION = 1
 LONGEST_BYTES = 1 << 20
+LONGEST_OPENING = 40  # characters of a corpus that a record quotes
 # ADDRESS=, KIND: or nothing, then the folder of an absolute path; hf://... is no path. A mixture
 # has several, each after its share.
 FOLDER = r"(?s)^((?:[\w.]+=)?(?:mix:)?(?:[\d.]+\*)?(?:\w+:)?)/(?!/)(?:.*/)?(?=[^/])"
@@ -40,9 +41,12 @@ class Record:
     git_commit: str | None
     versions: dict[str, str]
     tokenizer: dict[str, Any]  # kind, sha256, vocab_size
-    corpus: dict[str, Any]  # source, fingerprint, running
+    corpus: dict[str, Any]  # source, fingerprint, running, opening: the first words held out
     model: dict[str, Any]  # ModelShape
     parameters: int
+    compute_dtype: str = ""  # what `auto` has meant; empty where the run is older than that
+    # What was allowed to become another run's: step, field, from, to.
+    changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     version: int = VERSION
 
     @property
@@ -88,10 +92,16 @@ def read(directory: Path) -> Record:
 
 def _parse(values: Mapping[str, Any]) -> Record:
     """The record that `values` are, or ValueError saying what is wrong with them."""
+    values = {"compute_dtype": "", "changes": [], **values}  # a run may be older than these
     _require(values, typing.get_type_hints(Record))
     _require(values["model"], typing.get_type_hints(ModelShape))
     _require(values["tokenizer"], {"kind": str, "sha256": str, "vocab_size": int})
-    _require(values["corpus"], {"source": str, "fingerprint": str, "running": bool})
+    corpus = values["corpus"] = {"opening": "", **values["corpus"]}  # likewise
+    _require(corpus, {"source": str, "fingerprint": str, "running": bool, "opening": str})
+    if (found := len(corpus["opening"])) > LONGEST_OPENING:
+        raise ValueError(f"opening has {found} characters, at most {LONGEST_OPENING} are required")
+    for change in values["changes"]:
+        _require(change, {"step": int, "field": str, "from": object, "to": object})
     return Record(**values)
 
 

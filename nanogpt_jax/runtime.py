@@ -20,6 +20,8 @@ from nanogpt_jax.errors import ConfigError
 
 # The modules by which jax finds CUDA.
 _CUDA_PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
+# The most simulated devices that are tested: XLA's pool has at least a thread for each.
+PINNED_THREADS = 8
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -84,6 +86,39 @@ def _expects_accelerator() -> bool:
     find = importlib.util.find_spec
     for_cuda = find("jax_plugins") is not None and any(map(find, _CUDA_PLUGINS))
     return (for_cuda and any(Path("/dev").glob("nvidia[0-9]*"))) or find("libtpu") is not None
+
+
+def pin_threads() -> None:
+    """Fixes the size of XLA's thread pool on CPU, which decides how a sum is divided and rounded.
+
+    XLA takes the larger of the number of simulated devices and `NPROC`, or without it of cores;
+    an `NPROC` that is set already stays. Raises ConfigError when a backend has started without.
+    """
+    if "NPROC" in os.environ:
+        return
+    count = jax.config.values["jax_num_cpu_devices"]
+    try:  # a backend that has started refuses another number
+        jax.config.update("jax_num_cpu_devices", count + 1)
+    except RuntimeError as error:
+        raise ConfigError(
+            "parallel.exact=True needs NPROC set before JAX starts, and this process has started "
+            f"it without: set NPROC={PINNED_THREADS} in its environment"
+        ) from error
+    jax.config.update("jax_num_cpu_devices", count)
+    os.environ["NPROC"] = str(PINNED_THREADS)
+
+
+def require_pinned_threads(device_count: int) -> None:
+    """Raises ConfigError unless `NPROC` keeps the pool as it is with `device_count` devices."""
+    if jax.default_backend() != "cpu":
+        return
+    threads = os.environ.get("NPROC", "")
+    if not (threads.isdecimal() and int(threads) >= device_count):
+        raise ConfigError(
+            f"parallel.exact=True with NPROC={threads!r} and {device_count} devices: a number of "
+            "threads is required, the same for every part of a run and at least the devices; "
+            f"set NPROC={max(PINNED_THREADS, device_count)}"
+        )
 
 
 def options_for_once() -> dict[str, int]:

@@ -1,14 +1,15 @@
 """One training step: gradients over micro-shards, clipping, the optimizer's direction, the rate.
 
 The same function runs under jit on one device, on any mesh, under pmap (`reduce` = psum) and
-under vmap. Everything that is a number arrives in `hyper`; only names and switches are compiled
-in. It measures nothing but sums, which stay on the device.
+under vmap; exact.py runs its two halves as programs of their own. Everything that is a number
+arrives in `hyper`; only names and switches are compiled in. It measures nothing but sums, which
+stay on the device.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +40,25 @@ class Recipe(NamedTuple):
     dropout: bool = False
     clip_logits: bool = False
     chunk_logits: int | None = None  # of the loss; None is the backend's best
+    skip_nonfinite: bool = False  # a loss or gradient that is not finite changes nothing
+    width_ratio: float = 1.0  # muP: base width over width; 1 leaves no trace in the program
     observe: bool = False  # what every layer does, for `observe_step`
+
+
+class Sums(NamedTuple):
+    """What adds up over the rows of a batch: losses, what was looked at, and gradients."""
+
+    loss: LossSums
+    auxiliary: Mapping[str, Mean]
+    seen: Mapping[str, Mean]
+    grads: Params
+
+
+class Gathered(NamedTuple):
+    """What rows give to an update: sums, and of `largest` the largest of any row."""
+
+    summed: Sums
+    largest: Mapping[str, Array] = {}
 
 
 class StepSums(NamedTuple):
@@ -50,6 +69,14 @@ class StepSums(NamedTuple):
     learning_rate: Array
     auxiliary: Mapping[str, Mean] = {}  # of the model's further losses, unweighted
     layers: Measures | None = None  # of the steps that are looked into
+    bad_leaf: Array | None = None  # the first of the gradient that is not finite; -1: all are
+
+
+def name_leaf(recipe: Recipe, number: int) -> str:
+    """The path of a leaf of parameters, or of a gradient, by its number."""
+    axes = recipe.model.axes
+    paths = jax.tree.leaves_with_path(axes, is_leaf=lambda node: isinstance(node, tuple))
+    return jax.tree_util.keystr(paths[number][0], simple=True, separator="/")
 
 
 def identity(tree: Any, largest: bool = False) -> Any:
@@ -61,12 +88,18 @@ def identity(tree: Any, largest: bool = False) -> Any:
 def optimizer(recipe: Recipe, hyper: Hyper) -> optax.GradientTransformation:
     """The optimizer of `recipe` with the numbers of `hyper`."""
     build = optimizers[recipe.optimizer]
-    return build(group(recipe.model.axes), **recipe.switches, **hyper["optimizer"])
+    groups = group(recipe.model.axes, recipe.width_ratio)
+    return build(groups, **recipe.switches, **hyper["optimizer"])
 
 
 def create_state(recipe: Recipe, hyper: Hyper, key: Key) -> TrainState:
-    """State 0: parameters from `key`, and a key for the run folded from it."""
-    params = recipe.model.init(key)
+    """State 0: parameters from `key`, matrices scaled, and a key for the run folded from it."""
+    groups = group(recipe.model.axes)
+    params = jax.tree.map(
+        lambda param, scaled: param * hyper["init_scale"].astype(param.dtype) if scaled else param,
+        recipe.model.init(key),
+        groups.mask("matrix", "embedding", "head"),
+    )
     opt_state = optimizer(recipe, hyper).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, jax.random.fold_in(key, 1))
 
@@ -110,52 +143,25 @@ def _losses(
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, batch: Batch, hyper: Hyper, reduce: Reduce = identity
+    recipe: Recipe,
+    state: TrainState,
+    batch: Batch | Gathered,
+    hyper: Hyper,
+    reduce: Reduce = identity,
 ) -> tuple[TrainState, StepSums]:
-    """State N + 1 from state N and batch N.
-
-    Row i of the batch belongs to micro-shard i mod `accumulate`; gradients are sums over tokens
-    until one division by the token count of the whole batch. What is descended is the mean loss
-    of a token and `aux_weight` times each auxiliary mean.
-    """
-    key = jax.random.fold_in(state.key, state.step) if recipe.dropout else None
-    cap = hyper["clip_logits_norm"] if recipe.clip_logits else None
-
-    def gradient(batch: Batch, shard: Array | int) -> tuple[Any, Any]:
-        def objective(params: Params) -> tuple[Array, Any]:
-            shard_key = None if key is None else jax.random.fold_in(key, shard)
-            sums, auxiliary, glimpse = _losses(recipe, params, batch, shard_key, cap)
-            # Its count is that of the tokens, so the division below is right for both.
-            further = (hyper["aux_weight"] * mean.total for mean in auxiliary.values())
-            return sum(further, start=sums.nats), (sums, auxiliary, glimpse)
-
-        grads, (sums, auxiliary, glimpse) = jax.grad(objective, has_aux=True)(state.params)
-        return (sums, auxiliary, glimpse.sums, grads), glimpse.largest
-
-    summed, largest = _accumulate(gradient, batch, recipe.accumulate)
-    sums, auxiliary, seen, grads = reduce(summed)
-    tokens = jnp.where(sums.tokens > 0, sums.tokens, 1.0)  # a batch without any has no gradient
-    grads = jax.tree.map(lambda grad: grad / tokens, grads)
-    norm = optax.tree.norm(grads)
-    clip = hyper["clip_norm"]
-    scale = jnp.where(clip > 0, jnp.minimum(1.0, clip / (norm + 1e-6)), 1.0)
-    clipped = jax.tree.map(lambda grad: grad * scale, grads)
-    direction, opt_state = optimizer(recipe, hyper).update(clipped, state.opt_state, state.params)
-    rate = hyper["learning_rate"] * schedules[recipe.schedule](state.step, **hyper["schedule"])
-    params = jax.tree.map(
-        lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction
-    )
-    after = TrainState(state.step + 1, params, opt_state, state.key)
-    layers = None
-    if recipe.observe:
-        updates = jax.tree.map(lambda change: rate * change, direction)
-        glimpse = Glimpse(seen, reduce(largest, largest=True))
-        layers = telemetry.measure(state.params, grads, updates, glimpse)
-    return after, StepSums(sums, norm, rate, auxiliary, layers)
+    """State N + 1 from state N and batch N, or from what that batch has given elsewhere."""
+    gathered = batch if isinstance(batch, Gathered) else _gather(recipe, state, batch, hyper)
+    summed, largest = gathered
+    largest = reduce(largest, largest=True) if largest else largest
+    return _update(recipe, state, reduce(summed), largest, hyper)
 
 
 def observe_step(
-    recipe: Recipe, state: TrainState, batch: Batch, hyper: Hyper, reduce: Reduce = identity
+    recipe: Recipe,
+    state: TrainState,
+    batch: Batch | Gathered,
+    hyper: Hyper,
+    reduce: Reduce = identity,
 ) -> tuple[TrainState, Measures]:
     """The state as it came, and what `train_step` of the same arguments does in every layer.
 
@@ -167,23 +173,91 @@ def observe_step(
     return state, layers
 
 
-def _accumulate(
-    gradient: Callable[[Batch, Any], tuple[Any, Any]], batch: Batch, shards: int
-) -> tuple[Any, Any]:
-    """What `gradient` sums up and what it finds largest, over micro-shards in one compiled loop."""
-    if shards == 1:
-        return gradient(batch, 0)
+def shard_gradient(
+    recipe: Recipe, state: TrainState, batch: Batch, hyper: Hyper, shard: Array | int
+) -> Gathered:
+    """What micro-shard number `shard`, whose rows are `batch`, gives to an update.
+
+    What is descended is the mean loss of a token and `aux_weight` times each auxiliary mean;
+    gradients are sums over tokens until `train_step` divides them. Reads no optimizer's state.
+    """
+    key = None
+    if recipe.dropout:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), shard)
+    cap = hyper["clip_logits_norm"] if recipe.clip_logits else None
+
+    def objective(params: Params) -> tuple[Array, Any]:
+        sums, auxiliary, glimpse = _losses(recipe, params, batch, key, cap)
+        # Its count is that of the tokens, so one division is right for both.
+        further = (hyper["aux_weight"] * mean.total for mean in auxiliary.values())
+        return sum(further, start=sums.nats), (sums, auxiliary, glimpse)
+
+    grads, (sums, auxiliary, glimpse) = jax.grad(objective, has_aux=True)(state.params)
+    return Gathered(Sums(sums, auxiliary, glimpse.sums, grads), glimpse.largest)
+
+
+def add_up(shards: Sequence[Gathered]) -> Gathered:
+    """What several micro-shards give together, added from the first to the last."""
+    summed, largest = zip(*shards, strict=True)
+    return Gathered(
+        functools.reduce(functools.partial(jax.tree.map, jnp.add), summed),
+        functools.reduce(functools.partial(jax.tree.map, jnp.maximum), largest),
+    )
+
+
+def _gather(recipe: Recipe, state: TrainState, batch: Batch, hyper: Hyper) -> Gathered:
+    """What a batch gives, its micro-shards in one compiled loop; row i is of shard i mod A."""
+    if (A := recipe.accumulate) == 1:
+        return shard_gradient(recipe, state, batch, hyper, 0)
 
     def split(x: Array) -> Array:
-        return x.reshape(-1, shards, *x.shape[1:]).swapaxes(0, 1)
+        return x.reshape(-1, A, *x.shape[1:]).swapaxes(0, 1)
+
+    def gradient(batch: Batch, shard: Array | int) -> Gathered:
+        return shard_gradient(recipe, state, batch, hyper, shard)
 
     micro = jax.tree.map(split, batch)
     shapes, _ = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], micro), 0)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def add(total: Any, shard: tuple[Batch, Array]) -> tuple[Any, Any]:
+    def add(total: Sums, shard: tuple[Batch, Array]) -> tuple[Sums, Any]:
         summed, largest = gradient(*shard)
         return jax.tree.map(jnp.add, total, summed), largest
 
-    summed, largest = jax.lax.scan(add, zeros, (micro, jnp.arange(shards)))
-    return summed, jax.tree.map(lambda each: jnp.max(each, axis=0), largest)
+    summed, largest = jax.lax.scan(add, zeros, (micro, jnp.arange(A)))
+    return Gathered(summed, jax.tree.map(lambda each: jnp.max(each, axis=0), largest))
+
+
+def _update(
+    recipe: Recipe, state: TrainState, summed: Sums, largest: Mapping[str, Array], hyper: Hyper
+) -> tuple[TrainState, StepSums]:
+    """State N + 1: gradients of the mean over tokens, clipped, given a direction and a rate."""
+    tokens = summed.loss.tokens
+    tokens = jnp.where(tokens > 0, tokens, 1.0)  # a batch without any has no gradient
+    grads = jax.tree.map(lambda grad: grad / tokens, summed.grads)
+    squares = jnp.stack([jnp.sum(grad**2) for grad in jax.tree.leaves(grads)])
+    norm = jnp.sqrt(sum(squares))
+    clip = hyper["clip_norm"]
+    scale = jnp.where(clip > 0, jnp.minimum(1.0, clip / (norm + 1e-6)), 1.0)
+    clipped = jax.tree.map(lambda grad: grad * scale, grads)
+    direction, opt_state = optimizer(recipe, hyper).update(clipped, state.opt_state, state.params)
+    rate = hyper["learning_rate"] * schedules[recipe.schedule](state.step, **hyper["schedule"])
+    params = jax.tree.map(
+        lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction
+    )
+    finite = jnp.isfinite(squares)
+    bad_leaf = jnp.where(finite.all(), -1, jnp.argmin(finite))
+    if recipe.skip_nonfinite:
+        sound = jnp.isfinite(norm) & jnp.isfinite(summed.loss.nats)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(sound, new, old),
+            (params, opt_state),
+            (state.params, state.opt_state),
+        )
+    after = TrainState(state.step + 1, params, opt_state, state.key)
+    layers = None
+    if recipe.observe:
+        updates = jax.tree.map(lambda change: rate * change, direction)
+        glimpse = Glimpse(summed.seen, largest)
+        layers = telemetry.measure(state.params, grads, updates, glimpse)
+    return after, StepSums(summed.loss, norm, rate, summed.auxiliary, layers, bad_leaf)

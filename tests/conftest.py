@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from absl import logging
 
 # Here, so that it is set before jax is imported: tests are the same everywhere unless asked.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -66,6 +67,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANOGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+LEVEL = logging.get_absl_logger().level
+
+
+@pytest.fixture(autouse=True)
+def _own_verbosity() -> None:
+    """A command that was quiet, or loud, leaves no test after it so; nor does a shared fixture."""
+    logging.get_absl_logger().setLevel(LEVEL)
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def hyper_of(optimizer: str, **changed: float) -> dict[str, Any]:
         for name, field in optimizers.fields(optimizer).items()
         if field.kind is float
     }
-    top = {"learning_rate": 0.01, "clip_norm": 0.0}
+    top = {"learning_rate": 0.01, "clip_norm": 0.0, "init_scale": 1.0}
     assert set(changed) <= set(top) | set(numbers)
     tree = {
         **{name: changed.get(name, value) for name, value in top.items()},

@@ -38,6 +38,21 @@ SMALL = {
 }
 
 
+# A sweep of two trials that take long enough to be taken away.
+SEEDS = """
+from nanogpt_jax.sweep import Sweep, choice
+
+def get_sweep():
+    return Sweep(
+        config="configs/tiny.py",
+        space=choice("seed", 0, 1),
+        fixed={
+            "train.steps": 1500, "eval.every_steps": 500, "checkpoint.every_steps": 50,
+            "checkpoint.milestones": 0, "data.stories": 100, "eval.samples": 0,
+        },
+    )
+"""
+
 # What a run of `tuned_run` answers.
 ANSWERS = {"one?": "two", "two?": "three", "three?": "one"}
 CHAT = {

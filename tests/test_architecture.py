@@ -16,19 +16,56 @@ PACKAGE = REPOSITORY / "nanogpt_jax"
 FLOORS = {
     0: {"cache", "errors", "interface", "registry", "runtime"},
     1: {
-        *("cli", "config", "functional", "interrupt", "losses", "metrics", "record"),
-        *("sampling", "schema", "stops", "tokenization"),
+        *(
+            "attention",
+            "cli",
+            "cloud",
+            "config",
+            "distributed",
+            "functional",
+            "interrupt",
+            "losses",
+            "metrics",
+        ),
+        *("record", "sampling", "schema", "stops", "tokenization", "watchdog"),
     },
-    2: {"attention_kernel", "costs", "data", "layers", "optim", "parallel", "state"},
+    2: {"attention_kernel", "costs", "data", "layers", "memory", "optim", "parallel", "state"},
     3: {
-        *("beam", "checkpoint", "decoding", "evaluation", "generate", "inspection", "interop"),
-        *("models", "nanochat", "slots", "speculation", "step", "telemetry"),
+        *(
+            "beam",
+            "checkpoint",
+            "decoding",
+            "dial",
+            "evaluation",
+            "exact",
+            "generate",
+            "inspection",
+        ),
+        *("interop", "models", "nanochat", "slots", "speculation", "step", "telemetry"),
     },
     4: {"experiment"},
-    5: {"bench", "comparison", "phases", "profiling", "report", "serve", "train"},
+    5: {
+        *(
+            "audit",
+            "bench",
+            "chronicle",
+            "comparison",
+            "parting",
+            "phases",
+            "planning",
+            "profiling",
+            "replay",
+            "report",
+        ),
+        *("serve", "start", "sweep", "train"),
+    },
     6: {
-        *("adopt", "chat", "evaluate", "export", "features", "main", "microgpt"),
+        *("adopt", "chat", "evaluate", "export", "features", "main", "microgpt", "plan", "scaling"),
         *("sample", "tokenizer"),
+        *(
+            f"{name}.__main__"
+            for name in ("bench", "checkpoint", "cloud", "microgpt", "serve", "sweep")
+        ),
     },
 }
 # Which of our modules may import a library; those that are not here, none may.
@@ -37,20 +74,24 @@ LIBRARIES = {
     "absl": EVERYWHERE,
     "fastapi": ("nanogpt_jax.serve",),
     "flax": ("nanogpt_jax.layers", "nanogpt_jax.models"),
-    "grain": ("nanogpt_jax.data.pipeline",),
+    "grain": ("nanogpt_jax.data.ahead",),
     "httpx2": ("nanogpt_jax.data.network.connection",),
     "huggingface_hub": ("nanogpt_jax.data.network.hub",),
     "jax": EVERYWHERE,
-    "matplotlib": ("nanogpt_jax.comparison",),
+    "matplotlib": ("nanogpt_jax.comparison", "nanogpt_jax.sweep.plot"),
     "ml_collections": ("nanogpt_jax.config", "nanogpt_jax.experiment.files"),
     "numpy": EVERYWHERE,
     "optax": ("nanogpt_jax.optim", "nanogpt_jax.step"),
-    "orbax": ("nanogpt_jax.checkpoint",),
+    "optuna": ("nanogpt_jax.sweep.study",),
+    "orbax": ("nanogpt_jax.checkpoint.items",),
     "prometheus_client": ("nanogpt_jax.serve",),
     "pyarrow": ("nanogpt_jax.data.sources",),
     "rich": ("nanogpt_jax.data.network.http", "nanogpt_jax.metrics"),
     "safetensors": ("nanogpt_jax.interop.weights",),
+    "scipy": ("nanogpt_jax.scaling", "nanogpt_jax.sweep.verdict"),
+    "submitit": ("nanogpt_jax.sweep.slurm",),
     "tensorboardX": ("nanogpt_jax.metrics",),
+    "tensorstore": ("nanogpt_jax.checkpoint",),
     "pydantic": ("nanogpt_jax.serve",),
     "starlette": ("nanogpt_jax.serve",),
     "tokenizers": ("nanogpt_jax.tokenization", "nanogpt_jax.interop.vocabulary"),
@@ -62,6 +103,11 @@ LIBRARIES = {
 STANDARD_LIBRARY_ONLY = (
     "nanogpt_jax.errors",
     "nanogpt_jax.registry",
+    "nanogpt_jax.cloud.jobset",
+    "nanogpt_jax.cloud.machines",
+    "nanogpt_jax.cloud.skypilot",
+    "nanogpt_jax.cloud.slurm",
+    "nanogpt_jax.cloud.tpu",
     "nanogpt_jax.data.sources.tales",
     "nanogpt_jax.microgpt.__main__",
     "nanogpt_jax.microgpt.names",
@@ -97,8 +143,9 @@ def ours(module: str) -> set[str]:
 
 
 def room(module: str) -> str:
-    """The file or package at the top level that a module belongs to."""
-    return module.split(".")[1]
+    """The file or package at the top level that a module is in; a package's command is apart."""
+    _, top, *inner = module.split(".")
+    return f"{top}.__main__" if inner == ["__main__"] else top
 
 
 ROOMS = {room(module) for module in TREES if module != "nanogpt_jax"}
@@ -191,7 +238,13 @@ def test_importing_the_package_alone_does_not_import_jax():
 
 def test_importing_every_module_starts_no_backend():
     """No backend has that name, so whatever starts one fails."""
-    extras = {"nanogpt_jax.serve": "fastapi", "nanogpt_jax.bench.peers": "transformers"}
+    extras = {
+        "nanogpt_jax.serve": "fastapi",
+        "nanogpt_jax.bench.peers": "transformers",
+        "nanogpt_jax.sweep.study": "optuna",
+        "nanogpt_jax.sweep.controller": "optuna",
+        "nanogpt_jax.sweep.slurm": "submitit",
+    }
     missing = (room for room, needed in extras.items() if importlib.util.find_spec(needed) is None)
     left_out = tuple(missing)
     imports = "\n".join(f"import {module}" for module in TREES if not within(module, left_out))

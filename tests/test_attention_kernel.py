@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from absl import logging
 
-from nanogpt_jax import attention_kernel, models
-from nanogpt_jax import functional as F
+from nanogpt_jax import attention, attention_kernel, models
 from nanogpt_jax.attention_kernel import OWN, Kernel, Shape, choose_kernel, deviation_of, obstacle
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.experiment import default_config, resolve
-from nanogpt_jax.experiment.assembly import build_model
+from nanogpt_jax.experiment.building import build_model
 from nanogpt_jax.models import gpt
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -33,7 +32,9 @@ def _forget() -> Iterator[None]:
 
 def attend_plainly(q: Any, k: Any, v: Any, allowed: Any = None) -> Any:
     """What cuDNN does, in XLA."""
-    return F.attend(q, k, v, F.causal_mask(q.shape[2]) if allowed is None else allowed)
+    return attention.attend(
+        q, k, v, attention.causal_mask(q.shape[2]) if allowed is None else allowed
+    )
 
 
 class Fake:
@@ -54,7 +55,7 @@ class Fake:
 def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     def put(fake: Any) -> Any:
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        monkeypatch.setattr(F, "attend_with_cudnn", fake)
+        monkeypatch.setattr(attention, "attend_with_cudnn", fake)
         return fake
 
     return put
@@ -102,7 +103,7 @@ def wrong_scale(q: Any, k: Any, v: Any, allowed: Any = None) -> Any:
 
 
 def no_mask(q: Any, k: Any, v: Any, allowed: Any = None) -> Any:
-    return F.attend(q, k, v, jnp.ones((1, q.shape[2], q.shape[2]), bool))
+    return attention.attend(q, k, v, jnp.ones((1, q.shape[2], q.shape[2]), bool))
 
 
 def nan(q: Any, k: Any, v: Any, allowed: Any = None) -> Any:
@@ -275,14 +276,14 @@ def test_what_is_asked_of_cudnn_is_causal_attention_as_it_lays_arrays_out(
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
     for masked in (False, True):
-        found = deviation_of(F.attend_with_cudnn, SHAPE._replace(dtype="float32"), masked)
+        found = deviation_of(attention.attend_with_cudnn, SHAPE._replace(dtype="float32"), masked)
         assert found < 1e-5
     assert asked == ["cudnn"] * 2
 
 
 def test_without_cudnn_the_call_is_refused_with_an_error_that_the_trial_knows():
     with pytest.raises((RuntimeError, ValueError)):
-        deviation_of(F.attend_with_cudnn, SHAPE, False)
+        deviation_of(attention.attend_with_cudnn, SHAPE, False)
 
 
 @pytest.mark.needs_gpu

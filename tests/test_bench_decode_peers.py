@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nanogpt_jax import models
+from nanogpt_jax.attention import write_cache
 from nanogpt_jax.bench import generation
 from nanogpt_jax.generate import Generator
-from nanogpt_jax.layers import _write
 from nanogpt_jax.models import gpt
 
 SIZES = {"n_layer": 1, "n_head": 2, "d_model": 16, "length": 32, "vocab": 29}
@@ -60,5 +60,5 @@ def test_rows_are_written_where_each_of_them_stands():
     expected = buffer.copy()
     for row, position in enumerate(start):
         expected[row, :, position : position + 2] = new[row]
-    written = jax.jit(_write)(jnp.asarray(buffer), jnp.asarray(new), jnp.asarray(start))
+    written = jax.jit(write_cache)(jnp.asarray(buffer), jnp.asarray(new), jnp.asarray(start))
     np.testing.assert_array_equal(written, expected)

@@ -7,17 +7,17 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from nanogpt_jax import functional
+from nanogpt_jax import attention
 from nanogpt_jax.bench import conditions, feeding, growth
 from nanogpt_jax.interface import Array
 
 
 def attend_all_at_once(q_BHTC: Array, k_BHTC: Array, v_BHTC: Array) -> Array:
-    return functional.attend(q_BHTC, k_BHTC, v_BHTC, functional.causal_mask(q_BHTC.shape[2]))
+    return attention.attend(q_BHTC, k_BHTC, v_BHTC, attention.causal_mask(q_BHTC.shape[2]))
 
 
 def test_all_scores_at_once_are_seen_to_grow_with_the_square(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(functional, "attend_causally", attend_all_at_once)
+    monkeypatch.setattr(attention, "attend_causally", attend_all_at_once)
     found = growth.attention_memory(lengths=(512, 1024), heads=2, channels=16)()
     scores_mib = 2 * 1024**2 * 4 / 2**20
     assert found["mib_at_1024"] >= scores_mib
@@ -29,7 +29,7 @@ def test_what_needs_a_row_a_query_is_seen_to_grow_with_the_length(monkeypatch: p
         scores_BHT1 = jnp.sum(q_BHTC * k_BHTC, axis=-1, keepdims=True)
         return jnp.cumsum(scores_BHT1 * v_BHTC, axis=2)
 
-    monkeypatch.setattr(functional, "attend_causally", attend_to_itself)
+    monkeypatch.setattr(attention, "attend_causally", attend_to_itself)
     found = growth.attention_memory(lengths=(512, 1024), heads=2, channels=16)()
     assert found["exponent_at_1024"] == pytest.approx(1.0, abs=0.1)
 

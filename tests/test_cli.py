@@ -240,3 +240,10 @@ def test_the_flags_of_jax_work_in_a_process_and_an_end_is_its_exit_code():
         cwd=REPOSITORY,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "cpu 3\n", "error: the end\n")
+
+
+def test_pairs_are_names_and_values() -> None:
+    found = cli.parse_pairs("--slurm", "partition=gpu,gpus_per_node=2,exclusive=true,time=1:30")
+    assert found == {"partition": "gpu", "gpus_per_node": 2, "exclusive": True, "time": "1:30"}
+    with pytest.raises(ConfigError, match="--slurm has 'gpu'; NAME=VALUE"):
+        cli.parse_pairs("--slurm", "gpu")

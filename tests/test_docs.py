@@ -37,3 +37,11 @@ def test_the_python_example_runs_on_a_run_directory(program, tmp_path, monkeypat
     change = float(re.findall(r"largest change: (\S+)", printed)[0])
     assert change >= 0
     assert not names["run"].params["layers"]["attention"]["w_o"][2, 0].any()
+
+
+@pytest.mark.parametrize(
+    "page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda path: path.name
+)
+def test_every_picture_and_page_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
+    assert [name for name in named if not (page.parent / name).exists()] == []

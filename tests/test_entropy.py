@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from nanogpt_jax import errors, functional
+from nanogpt_jax import attention, errors
 from nanogpt_jax.data.corpus import Corpus, Parts
 from nanogpt_jax.data.examples import Windows
 from nanogpt_jax.data.sources.synthetic import families
@@ -96,7 +96,7 @@ def see_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
         del allowed, start
         return jnp.ones((1, size, end), bool)
 
-    monkeypatch.setattr(functional, "_allowed_to_chunk", allow_all)
+    monkeypatch.setattr(attention, "_allowed_to_chunk", allow_all)
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,10 @@ class Case:
 
 
 @functools.cache
-def case_of(name: str) -> Case:
+def case_of(name: str, context: int = CONTEXT) -> Case:
     fields = {field.name for field in dataclasses.fields(models[name])}
     config = models[name](
-        max_seq_len=CONTEXT, **{key: value for key, value in SMALL.items() if key in fields}
+        max_seq_len=context, **{key: value for key, value in SMALL.items() if key in fields}
     )
     model = model_files.build(name, config, V)
     rng = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def case_of(name: str) -> Case:
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(scale=0.5, size=leaf.shape), leaf.dtype), shapes
     )
-    return Case(model, params, Generator(model, CONTEXT))
+    return Case(model, params, Generator(model, context))
 
 
 QUICK = ("embedding", "gpt")  # the others compile long, and are left to .ci/run
@@ -154,6 +154,19 @@ def test_a_request_draws_the_same_streamed_alone_and_completed_amid_others(gpt: 
     assert together == alone
     backwards = gpt.complete(prompts[::-1], samplings[::-1], 6)
     assert backwards == together[::-1]
+
+
+def test_a_completion_draws_the_same_while_the_room_of_its_cache_grows():
+    long = case_of("gpt", context=80)
+    prompts, sampling = [[3, 1] * 20, [9], [2, 6]], Sampling(seed=3, temperature=0.7)
+    together = long.complete(prompts, [GREEDY, sampling, GREEDY], 41)
+    assert [len(row) for row in together] == [41] * 3
+    assert together == [
+        tokens_of(long.stream(prompt, settings, 41))
+        for prompt, settings in zip(prompts, [GREEDY, sampling, GREEDY], strict=True)
+    ]
+    brief = long.complete([[9]], [sampling], 80, stop=together[1][30])
+    assert brief == [together[1][: together[1].index(together[1][30])]]
 
 
 @pytest.mark.parametrize("length", [1, CONTEXT - 1, CONTEXT])

@@ -271,6 +271,8 @@ def test_ci_fails_on_a_skip_that_wants_no_accelerator(
     write_program(given / "pytest", f"#!/usr/bin/env bash\necho '{summary}'\n")
     for name in ("python", "ruff", "pyright"):
         write_program(given / name, "#!/usr/bin/env bash\n")
+    for name in ("install_chromium", "build_ui", "test_ui"):
+        write_program(checkout.root / "scripts" / name, "#!/usr/bin/env bash\n")
     result = subprocess.run(
         ["bash", checkout.root / ".ci" / "run"],
         env=checkout.environment({"NANOGPT_PYTHON": str(given / "python")}),

@@ -18,7 +18,7 @@ RECORD = Record(
     git_commit=None,
     versions={"python": "3"},
     tokenizer={"kind": "char", "sha256": "ab", "vocab_size": 65},
-    corpus={"source": "text:a.txt", "fingerprint": "cd", "running": True},
+    corpus={"source": "text:a.txt", "fingerprint": "cd", "running": True, "opening": "First,"},
     model=SHAPE._asdict(),
     parameters=12,
 )
@@ -57,6 +57,35 @@ def test_a_damaged_record_is_no_run(content, reason, tmp_path):
     with pytest.raises(NoCheckpoint, match=reason) as told:
         record.read(tmp_path)
     assert str(tmp_path / "run.json") in str(told.value)
+
+
+def test_a_record_that_is_older_than_openings_has_none(tmp_path):
+    values = dataclasses.asdict(RECORD)
+    del values["corpus"]["opening"]
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    assert record.read(tmp_path).corpus == RECORD.corpus | {"opening": ""}
+
+
+@pytest.mark.parametrize(
+    "opening, reason",
+    [
+        (5, "opening is 5"),
+        (None, "opening is None"),
+        (["a"], "opening is"),
+        ("a" * 41, "opening has 41 characters, at most 40 are required"),
+    ],
+)
+def test_an_opening_of_another_type_or_length_is_damage(opening, reason, tmp_path):
+    corpus = RECORD.corpus | {"opening": opening}
+    (tmp_path / "run.json").write_text(json.dumps(dataclasses.asdict(RECORD) | {"corpus": corpus}))
+    with pytest.raises(NoCheckpoint, match=reason):
+        record.read(tmp_path)
+
+
+def test_an_opening_of_the_greatest_length_is_kept(tmp_path):
+    long = dataclasses.replace(RECORD, corpus=RECORD.corpus | {"opening": "文" * 40})
+    long.save(tmp_path)
+    assert record.read(tmp_path) == long
 
 
 def test_a_folder_without_a_record_is_no_run(tmp_path):

@@ -65,6 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def run(every_steps: int = 1, device_kind: str = "cpu", devices: int = 1) -> Any:
     return SimpleNamespace(
         plan=SimpleNamespace(log=SimpleNamespace(every_steps=every_steps), tokens_per_step=1000),
+        recipe=SimpleNamespace(skip_nonfinite=False),
         flops_per_token=2e9,
         layout=SimpleNamespace(devices=[SimpleNamespace(device_kind=device_kind)] * devices),
     )

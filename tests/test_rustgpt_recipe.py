@@ -22,9 +22,9 @@ from nanogpt_jax.generate import Generator
 from nanogpt_jax.losses import row_losses
 from nanogpt_jax.phases import resolve_phases, train_phases
 from nanogpt_jax.sampling import Sampling
+from nanogpt_jax.start import Start
 from nanogpt_jax.step import create_state, train_step
 from nanogpt_jax.tokenization.word import END
-from nanogpt_jax.train import Start
 from tests.fakes import fake_batch, fake_model, hyper_of, recipe_of
 from tests.runs import compiled_once, steps_of
 

@@ -14,11 +14,17 @@ import pytest
 from nanogpt_jax import experiment
 from nanogpt_jax.config import Parallel
 from nanogpt_jax.errors import ConfigError
-from nanogpt_jax.interface import Batch
 from nanogpt_jax.optim import schedules
 from nanogpt_jax.parallel import make_layout
 from nanogpt_jax.state import TrainState
-from nanogpt_jax.step import StepSums, create_state, loss_sums, train_step
+from nanogpt_jax.step import (
+    StepSums,
+    add_up,
+    create_state,
+    loss_sums,
+    shard_gradient,
+    train_step,
+)
 from tests.fakes import compile_events, fake_batch, fake_model, hyper_of, recipe_of
 
 MODEL = fake_model()
@@ -26,7 +32,7 @@ PLAIN_SGD = {"momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
 
 
 @functools.cache
-def compiled(**more: Any) -> Callable[[TrainState, Batch, Any], tuple[TrainState, StepSums]]:
+def compiled(**more: Any) -> Callable[[TrainState, Any, Any], tuple[TrainState, StepSums]]:
     """The step of the fake model under SGD."""
     return jax.jit(functools.partial(train_step, recipe_of("sgd", MODEL, **more)))
 
@@ -145,7 +151,7 @@ def test_the_step_takes_over_the_memory_of_the_state() -> None:
     layout = make_layout(Parallel(), MODEL.axes, jax.devices()[:1])
     recipe, hyper = recipe_of("sgd", MODEL), hyper_of("sgd")
     state = layout.create(functools.partial(create_state, recipe), hyper, jax.random.key(0))
-    update = layout.compile_step(functools.partial(train_step, recipe))
+    update = layout.compile_step(train_step, recipe)
     after, _ = update(state, layout.place_batch(fake_batch()), hyper)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
@@ -188,6 +194,23 @@ def test_every_step_draws_its_own_key_and_the_same_one_when_repeated() -> None:
     assert len(set(losses(dropout=False))) == 1
     assert len(set(losses(dropout=True, accumulate=2))) == 3
     assert losses(dropout=True, accumulate=2) == losses(dropout=True, accumulate=2)
+
+
+def test_gradients_that_were_gathered_elsewhere_make_the_same_update() -> None:
+    state, batch, hyper = start(), fake_batch(), hyper_of("sgd")
+    recipe = recipe_of("sgd", MODEL, accumulate=2, dropout=True)
+    gradient = jax.jit(functools.partial(shard_gradient, recipe))
+    rows = [jax.tree.map(lambda x, shard=shard: x[shard::2], batch) for shard in range(2)]
+    shards = [gradient(state, rows[shard], hyper, shard) for shard in range(2)]
+    assert shards[0].summed.loss.nats != shards[1].summed.loss.nats
+    found = compiled(accumulate=2, dropout=True)(state, add_up(shards), hyper)
+    expected = compiled(accumulate=2, dropout=True)(state, batch, hyper)
+    assert change(state, expected[0]).any()
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
+        (found[0].params, found[1]),
+        (expected[0].params, expected[1]),
+    )
 
 
 def test_a_batch_that_micro_shards_cannot_share_is_refused_before_anything_is_built() -> None:

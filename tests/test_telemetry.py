@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nanogpt_jax import layers, models, telemetry
+from nanogpt_jax import attention, models, telemetry
 from nanogpt_jax.checkpoint.digest import digest_step
 from nanogpt_jax.interface import LanguageModel
 from nanogpt_jax.models import models as registry
@@ -61,7 +61,7 @@ def observed(state: Any) -> Observed:
 def test_the_largest_logit_is_that_of_the_probabilities_and_has_no_gradient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(layers, "LOGIT_QUERIES", 3)  # 8 queries are three chunks, one shorter
+    monkeypatch.setattr(attention, "LOGIT_QUERIES", 3)  # 8 queries are three chunks, one shorter
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(2, 4, 8, 6)), rng.normal(size=(2, 2, 8, 6))
     allowed = np.tril(np.ones((8, 8), bool))[None]
@@ -69,9 +69,9 @@ def test_the_largest_logit_is_that_of_the_probabilities_and_has_no_gradient(
     expected = np.where(allowed, scores, -np.inf).max((2, 3))
     assert (scores.max((2, 3)) > expected).any(), "no later key was the largest"
     for mask in (None, jnp.asarray(allowed)):
-        found = jax.jit(lambda q, k, m=mask: layers.largest_logit(q, k, m))
+        found = jax.jit(lambda q, k, m=mask: attention.largest_logit(q, k, m))
         np.testing.assert_allclose(found(q, k), expected, rtol=1e-5)
-    slope = jax.jit(jax.grad(lambda q, k: layers.largest_logit(q, k, None).sum()))
+    slope = jax.jit(jax.grad(lambda q, k: attention.largest_logit(q, k, None).sum()))
     assert not np.any(slope(jnp.asarray(q), k))
 
 

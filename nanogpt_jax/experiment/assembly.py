@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from nanogpt_jax import attention_kernel, interop, models, tokenization
+from nanogpt_jax import distributed, interop, tokenization
 from nanogpt_jax.costs import parameter_count, train_flops_per_token
 from nanogpt_jax.data import pipeline
 from nanogpt_jax.data.conversations import Chat
 from nanogpt_jax.data.corpus import AnyCorpus, BadRecords, Opening
-from nanogpt_jax.data.held_out import HeldOut
+from nanogpt_jax.data.first_words import first_words
 from nanogpt_jax.data.parts import Part, open_parts, to_learn_from
 from nanogpt_jax.data.sources import parse_source
 from nanogpt_jax.data.store import open_tokenizer
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.evaluation import Evaluator
+from nanogpt_jax.exact import make_exact_layout
+from nanogpt_jax.experiment.building import (
+    build_evaluator,
+    build_hyper,
+    build_model,
+    build_recipe,
+    compute_dtype,
+)
 from nanogpt_jax.experiment.identity import continue_run, describe_run
 from nanogpt_jax.experiment.plan import Plan
-from nanogpt_jax.interface import Batch, LanguageModel, ModelShape
+from nanogpt_jax.interface import LanguageModel, ModelShape
 from nanogpt_jax.interop import Pretrained
-from nanogpt_jax.optim import optimizers
 from nanogpt_jax.parallel import Layout, make_layout
-from nanogpt_jax.record import Record
+from nanogpt_jax.record import LONGEST_OPENING, Record
 from nanogpt_jax.step import Hyper, Recipe, create_state
 from nanogpt_jax.tokenization import Tokenizer
 
@@ -66,10 +71,16 @@ class Run:
         return jax.random.key(self.plan.seed)
 
 
-def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) -> Run:
-    """The objects of a run in `workdir`; nothing is written there.
+def assemble(
+    plan: Plan,
+    workdir: Path,
+    overrides: Sequence[tuple[str, str]],
+    allowed: Collection[str] = (),
+    step: int = 0,
+) -> Run:
+    """The objects of a run in `workdir`, which stands at `step`; nothing is written there.
 
-    Raises Mismatch when the directory holds a run with another model, tokenizer or corpus.
+    Raises Mismatch when the directory holds a run that differs in more than `allowed`.
     """
     bad = bad_records(plan)
     corpus, chat = open_corpus(plan, bad), chat_of(plan, bad)
@@ -77,9 +88,10 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
     shape = plan.model.shape(tokenizer.vocab_size)
     model = build_model(plan, tokenizer.vocab_size, training=True)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    record = describe_run(plan, tokenizer, corpus, shape, parameter_count(shapes), overrides)
-    record = continue_run(record, plan, workdir)
-    layout = make_layout(plan.parallel, model.axes, jax.devices())
+    count, dtype = parameter_count(shapes), compute_dtype(plan)
+    record = describe_run(plan, tokenizer, corpus, shape, count, dtype, overrides)
+    record = continue_run(record, plan, workdir, allowed, step)
+    layout = _make_layout(plan, model)
     rows = plan.train.batch_size // plan.train.accumulate_steps
     if rows % layout.shards:
         raise ConfigError(
@@ -87,6 +99,8 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
             f"{layout.shards} devices that split a batch: change parallel.data or the batch"
         )
     parts = open_held(plan, corpus, tokenizer, plan.eval.batches, chat)
+    opening = first_words(parts, tokenizer, chat=chat is not None, most_characters=LONGEST_OPENING)
+    record = dataclasses.replace(record, corpus=record.corpus | {"opening": opening})
     return Run(
         plan=plan,
         record=record,
@@ -97,24 +111,71 @@ def assemble(plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]]) ->
         recipe=build_recipe(plan, model, tokenizer.vocab_size),
         hyper=build_hyper(plan, record.config["schedule"]["total_steps"]),
         layout=layout,
-        batches=pipeline.train_batches(
-            parts,
-            tokenizer,
-            form=plan.data.format,
-            window=plan.data.window,
-            length=plan.train.seq_len,
-            batch_size=plan.train.batch_size,
-            val_fraction=plan.data.val_fraction,
-            seed=plan.seed,
-            prefetch=plan.data.prefetch,
-            chat=chat,
-            framed=plan.data.bos,
-        ),
+        batches=_train_batches(plan, parts, tokenizer, chat, layout),
         evaluator=build_evaluator(
-            plan, model, tokenizer, corpus, parts, plan.eval.batches, chat, layout.place_evaluation
+            plan, model, tokenizer, corpus, parts, plan.eval.batches, chat, layout
         ),
         flops_per_token=train_flops_per_token(shapes, model.axes, shape, plan.train.seq_len),
     )
+
+
+def assemble_beside(
+    run: Run, plan: Plan, workdir: Path, overrides: Sequence[tuple[str, str]], step: int = 0
+) -> Run:
+    """A run of `plan` in `workdir` that shares with `run` all that is opened and compiled.
+
+    The plans may differ in the seed and in numbers of the optimizer and the schedule alone, which
+    is for the caller to see to. Raises as `assemble` does.
+    """
+    described = describe_run(
+        plan,
+        run.tokenizer,
+        run.corpus,
+        run.shape,
+        run.record.parameters,
+        run.record.compute_dtype,
+        overrides,
+    )
+    described.corpus["opening"] = run.record.corpus["opening"]
+    record = continue_run(described, plan, workdir, (), step)
+    chat = chat_of(plan, bad_records(plan))
+    return dataclasses.replace(
+        run,
+        plan=plan,
+        record=record,
+        hyper=build_hyper(plan, record.config["schedule"]["total_steps"]),
+        batches=_train_batches(plan, run.parts, run.tokenizer, chat, run.layout),
+    )
+
+
+def _train_batches(
+    plan: Plan,
+    parts: tuple[Part, ...],
+    tokenizer: Tokenizer,
+    chat: Chat | None,
+    layout: Layout,
+) -> pipeline.Batches:
+    own = layout.own_rows(plan.train.batch_size)
+    return pipeline.train_batches(
+        parts,
+        tokenizer,
+        form=plan.data.format,
+        window=plan.data.window,
+        length=plan.train.seq_len,
+        batch_size=plan.train.batch_size,
+        val_fraction=plan.data.val_fraction,
+        seed=plan.seed,
+        prefetch=plan.data.prefetch,
+        chat=chat,
+        framed=plan.data.bos,
+        share=pipeline.WHOLE if own is None else pipeline.Share(own, distributed.is_first()),
+    )
+
+
+def _make_layout(plan: Plan, model: LanguageModel) -> Layout:
+    if plan.parallel.exact:
+        return make_exact_layout(plan.parallel, plan.train.accumulate_steps, jax.devices())
+    return make_layout(plan.parallel, model.axes, jax.devices())
 
 
 def bad_records(plan: Plan) -> BadRecords:
@@ -150,11 +211,6 @@ def chat_of(plan: Plan, bad: BadRecords) -> Chat | None:
     return Chat(plan.data.loss_on, bad) if plan.data.format == "chat" else None
 
 
-def begin(plan: Plan, tokenizer: Tokenizer, running: bool) -> list[int]:
-    """What stands before a text: BOS, where the run is trained on documents that have it."""
-    return [] if running or not plan.data.bos else [tokenizer.bos_id]
-
-
 def _open_tokenizer(plan: Plan, corpus: AnyCorpus, workdir: Path, bad: BadRecords) -> Tokenizer:
     """The tokenizer that the config names, the run's own, or one that is learned."""
     asked = plan.tokenizer
@@ -174,6 +230,15 @@ def _open_tokenizer(plan: Plan, corpus: AnyCorpus, workdir: Path, bad: BadRecord
     )
 
 
+def vocabulary_size(plan: Plan) -> int:
+    """Tokens of the vocabulary; where only the corpus can tell, that is read."""
+    asked = plan.tokenizer
+    if tokenization.tokenizers[asked.kind].alphabet_size and not asked.path:
+        return asked.vocab_size
+    bad = bad_records(plan)
+    return _open_tokenizer(plan, open_corpus(plan, bad), Path(), bad).vocab_size
+
+
 def open_pretrained(plan: Plan) -> Pretrained | None:
     """The model of transformers that the config starts from; Mismatch if it describes another."""
     if (address := plan.init.pretrained()) is None:
@@ -186,116 +251,3 @@ def open_pretrained(plan: Plan) -> Pretrained | None:
     found = interop.open_pretrained(address)
     found.require(plan.model_name, plan.model, plan.tokenizer.special_tokens)
     return found
-
-
-def build_model(plan: Plan, vocab_size: int, *, training: bool = False) -> LanguageModel:
-    """The model, computing in the dtype of the config on this backend.
-
-    Who attends is chosen, and tried, for `training` alone: whoever reads a run reads it anywhere.
-    """
-    on_cpu, name = jax.default_backend() == "cpu", plan.train.compute_dtype
-    if name == "auto":
-        name = "float32" if on_cpu else "bfloat16"
-    # A compiled loop over layers is up to twice as slow on CPU, and compiles faster elsewhere.
-    unroll = None if on_cpu else 1
-    kernel = attention_kernel.OWN
-    if training:
-        kernel = attention_kernel.choose_kernel(
-            plan.train.attention, _attention_shape(plan, name), split=_is_split(plan)
-        )
-    return models.build(
-        plan.model_name,
-        plan.model,
-        vocab_size,
-        dtype=jnp.dtype(name),
-        unroll=unroll,
-        kernel=kernel,
-    )
-
-
-def _attention_shape(plan: Plan, dtype: str) -> attention_kernel.Shape:
-    """What every layer attends with while it is trained."""
-    shape = plan.model.shape(1)
-    d_head = getattr(plan.model, "d_head", shape.d_model // max(shape.n_head, 1))
-    heads = (shape.n_head, shape.n_kv_head, d_head)
-    return attention_kernel.Shape(dtype, *heads, plan.train.seq_len)
-
-
-def _is_split(plan: Plan) -> bool:
-    """Whether one program runs over several devices."""
-    spread = plan.parallel
-    if spread.mode == "pmap":
-        return False
-    sizes = (spread.data, spread.fsdp, spread.tensor)
-    return max(sizes) > 1 or (-1 in sizes and jax.device_count() > 1)
-
-
-def build_evaluator(
-    plan: Plan,
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    corpus: AnyCorpus,
-    parts: Sequence[Part],
-    batches: int,
-    chat: Chat | None,
-    place: Callable[[Batch], Batch],
-) -> Evaluator:
-    """The evaluator over `batches` held-out batches, whole documents where those are known."""
-    held_out = HeldOut(
-        parts,
-        tokenizer,
-        documents=corpus.truth is not None or plan.data.format != "stream",
-        length=plan.train.seq_len,
-        batch_size=plan.train.batch_size,
-        rows=batches * plan.train.batch_size,
-        chat=chat,
-        questions=plan.eval.answers,
-        framed=plan.data.bos,
-    )
-    asked = tokenizer.encode(plan.eval.prompt).tolist() if plan.eval.prompt else None
-    return Evaluator(
-        model,
-        tokenizer,
-        held_out,
-        context_length=plan.model.shape(tokenizer.vocab_size).max_seq_len,
-        truth=corpus.truth,
-        samples=0 if corpus.running else plan.eval.samples,  # of what has an end
-        prompt=None if asked is None else begin(plan, tokenizer, corpus.running) + asked,
-        place=place,
-    )
-
-
-def _optimizer_fields(plan: Plan) -> tuple[dict[str, float], dict[str, Any]]:
-    """Numbers and switches: a float travels as an array, an int or a name shapes the program."""
-    numbers, switches = {}, {}
-    fields = optimizers.fields(plan.optimizer.name)
-    for name, value in plan.optimizer_fields.items():
-        (numbers if fields[name].kind is float else switches)[name] = value
-    return numbers, switches
-
-
-def build_recipe(plan: Plan, model: LanguageModel, vocab_size: int) -> Recipe:
-    """What is compiled into a step."""
-    return Recipe(
-        model=model,
-        vocab_size=vocab_size,
-        optimizer=plan.optimizer.name,
-        schedule=plan.schedule.name,
-        switches=_optimizer_fields(plan)[1],
-        accumulate=plan.train.accumulate_steps,
-        dropout=getattr(plan.model, "dropout", 0.0) > 0,
-        clip_logits=plan.optimizer.clip_logits_norm > 0,
-    )
-
-
-def build_hyper(plan: Plan, total_steps: int) -> Hyper:
-    """Every number of the optimizer and schedule as a float32 array."""
-    tree = {
-        "learning_rate": plan.optimizer.learning_rate,
-        "clip_norm": plan.optimizer.clip_norm,
-        "clip_logits_norm": plan.optimizer.clip_logits_norm,
-        "aux_weight": getattr(plan.model, "aux_weight", 0.0),
-        "optimizer": _optimizer_fields(plan)[0],
-        "schedule": {"total_steps": total_steps, **plan.schedule_fields},
-    }
-    return jax.tree.map(np.float32, tree)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,20 +13,15 @@ from absl import logging
 from nanogpt_jax import checkpoint, config, record, tokenization
 from nanogpt_jax.errors import ConfigError, DataError, Mismatch, NoCheckpoint, TokenizerError
 from nanogpt_jax.evaluation import Evaluator
-from nanogpt_jax.experiment.assembly import (
-    bad_records,
-    begin,
-    build_evaluator,
-    build_model,
-    chat_of,
-    open_corpus,
-    open_held,
-)
+from nanogpt_jax.experiment.assembly import bad_records, chat_of, open_corpus, open_held
+from nanogpt_jax.experiment.building import begin, build_evaluator, build_model
 from nanogpt_jax.experiment.plan import SCHEMA, Plan, resolve
 from nanogpt_jax.interface import LanguageModel, ModelShape, Params
 from nanogpt_jax.slots import Proposer
 from nanogpt_jax.speculation import DraftModel, PromptLookup
 from nanogpt_jax.tokenization import Tokenizer
+
+Build = Callable[[Plan, int], LanguageModel]  # (plan, vocab_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +49,63 @@ def recorded_config(held: record.Record, workdir: Path) -> config.Settings:
     return settings
 
 
-def load(workdir: Path | str, step: str = "last") -> Loaded:
-    """The run in `workdir` at checkpoint `step` (a number, `last` or `best`)."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A run directory without any checkpoint: what all of them have in common.
+
+    `build` makes the model; whoever opens many runs hands in one that makes equal models once.
+    """
+
+    workdir: Path
+    plan: Plan
+    record: record.Record
+    tokenizer: Tokenizer
+    build: Build = build_model
+
+    @functools.cached_property
+    def model(self) -> LanguageModel:
+        """The model of all checkpoints."""
+        return self.build(self.plan, self.tokenizer.vocab_size)
+
+    @functools.cached_property
+    def shapes(self) -> Params:
+        """What parameters of the model are, on one device."""
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            jax.eval_shape(self.model.init, jax.random.key(0)),
+        )
+
+    def outline(self, step: int) -> Loaded:
+        """A checkpoint by its sidecar alone: its parameters are shapes.
+
+        Raises NoCheckpoint where there is none, and Mismatch where it is of another model.
+        """
+        found = checkpoint.read_sidecar(self.workdir, step).model
+        if found != (wanted := self.plan.model.shape(self.tokenizer.vocab_size)):
+            raise Mismatch(
+                f"checkpoint {step} of {self.workdir} is of {found}, {wanted} is required; it "
+                "belongs to another run"
+            )
+        return Loaded(
+            self.plan,
+            self.record,
+            step,
+            self.tokenizer,
+            self.model,
+            self.shapes,
+            self.record.shape,
+        )
+
+    def read(self, step: int) -> Loaded:
+        """A checkpoint that was verified (`checkpoint.choose`); raises what `outline` does."""
+        outline = self.outline(step)
+        params = checkpoint.load_params(self.workdir, step, self.shapes)
+        return dataclasses.replace(outline, params=params)
+
+
+def open_run(workdir: Path | str, build: Build = build_model) -> Opened:
+    """The run in `workdir`; NoCheckpoint or Mismatch where its files cannot be used."""
     workdir = Path(workdir).expanduser().resolve()
     held = record.read(workdir)
     try:
@@ -72,21 +124,19 @@ def load(workdir: Path | str, step: str = "last") -> Loaded:
             f"{workdir}/tokenizer.json is not the tokenizer of this run: "
             f"{tokenizer.sha256[:12]} found, {held.tokenizer['sha256'][:12]} recorded"
         )
-    chosen = checkpoint.choose(workdir, step)
-    found = checkpoint.read_sidecar(workdir, chosen).model
-    if found != (wanted := plan.model.shape(tokenizer.vocab_size)):
-        raise Mismatch(
-            f"checkpoint {chosen} of {workdir} is of {found}, {wanted} is required; it belongs to "
-            "another run"
-        )
-    model = build_model(plan, tokenizer.vocab_size)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
-    )
-    params = checkpoint.load_params(workdir, chosen, abstract)
-    return Loaded(plan, held, chosen, tokenizer, model, params, held.shape)
+    return Opened(workdir, plan, held, tokenizer, build)
+
+
+def load(workdir: Path | str, step: str = "last", build: Build = build_model) -> Loaded:
+    """The run in `workdir` at checkpoint `step` (a number, `last` or `best`)."""
+    opened = open_run(workdir, build)
+    chosen = checkpoint.choose(opened.workdir, step)
+    try:
+        return opened.read(chosen)
+    except NoCheckpoint:
+        if step.isdecimal() or chosen in checkpoint.list_steps(opened.workdir):
+            raise
+        return load(workdir, step, build)  # pruned while it was read, so there is a newer one
 
 
 def open_drafts(drafts: str, run: Loaded) -> Proposer | None:
@@ -136,7 +186,7 @@ def open_evaluator(loaded: Loaded, batches: int, source: str = "") -> Evaluator:
     chat = chat_of(plan, bad)
     parts = open_held(plan, corpus, loaded.tokenizer, batches, chat)
     return build_evaluator(
-        plan, loaded.model, loaded.tokenizer, corpus, parts, batches, chat, jax.device_put
+        plan, loaded.model, loaded.tokenizer, corpus, parts, batches, chat, layout=None
     )
 
 

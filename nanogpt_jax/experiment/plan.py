@@ -18,6 +18,7 @@ from nanogpt_jax.data.sources import kind_of, parse_source, sources
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.models import ModelConfig, models
 from nanogpt_jax.optim import optimizers, schedules
+from nanogpt_jax.optim.optimizer import FITTING_WIDTH
 from nanogpt_jax.schema import Schema, Section
 
 
@@ -144,6 +145,13 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
         longest = _model(settings).shape(1).max_seq_len
         if train.seq_len > longest:
             yield f"train.seq_len={train.seq_len} is longer than model.max_seq_len={longest}"
+    if sound("model", "optimizer") and (base := settings.model.get("mup_base_width", 0)):
+        if settings.optimizer.name not in FITTING_WIDTH:
+            yield (
+                f"optimizer.name={settings.optimizer.name!r} with model.mup_base_width={base}: "
+                "its rates do not follow the width as Adam's do; use one of "
+                f"{', '.join(FITTING_WIDTH)}, or model.mup_base_width=0"
+            )
     if sound("tokenizer") and not settings.tokenizer.path:
         asked = SCHEMA.split(settings, "tokenizer")[0]
         if line := tokenization.problem(asked.kind, asked.vocab_size, asked):
@@ -193,6 +201,9 @@ def _clashes(settings: Settings, wrong: Set[str]) -> Iterator[str]:
             f"train.batch_size={train.batch_size} is not a multiple of "
             f"train.accumulate_steps={train.accumulate_steps}"
         )
+    elif sound("train", "parallel") and spread.exact:
+        if train.accumulate_steps % max(spread.data, 1):
+            yield parallel.undealt(train.accumulate_steps, spread.data)
     elif sound("train", "parallel"):
         # -1 is known only with the devices; what it is multiplied with must divide all the same.
         shards = max(spread.data, 1) * max(spread.fsdp, 1)

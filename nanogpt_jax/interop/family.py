@@ -15,7 +15,7 @@ from nanogpt_jax.models.gpt import Config
 from nanogpt_jax.registry import Field, fields_of
 
 # Fields that change no logit.
-OF_TRAINING = frozenset({"dropout", "init", "remat"})
+OF_TRAINING = frozenset({"dropout", "init", "remat", "mup_base_width"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nanogpt_jax import functional as F
+from nanogpt_jax.attention import causal_mask
 from nanogpt_jax.attention_kernel import OWN, Kernel
 from nanogpt_jax.interface import (
     Array,
@@ -236,7 +237,7 @@ def _allowed(positions_BT: Array, segments_BT: Array | None, cache: KVCache | No
     if segments_BT is None:
         return None
     same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return F.causal_mask(positions_BT.shape[1]) & same_BTS
+    return causal_mask(positions_BT.shape[1]) & same_BTS
 
 
 def _advance(cache: KVCache | None, caches: Any, inputs_BT: Array) -> KVCache | None:

@@ -8,6 +8,7 @@ squared ReLU, softcapped logits, no biases).
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
@@ -75,11 +76,22 @@ class Config:
         "scaled by 1/sqrt(2 n_layer); kaiming: fan-in uniform with gain 0.5",
     ] = "nanochat"
     remat: Annotated[bool, "recompute blocks in the backward pass: less memory, more time"] = False
+    mup_base_width: Annotated[
+        int, "muP: the d_model at which the rates were found; 0 = off", non_negative
+    ] = 0
+    mup_base_head: Annotated[
+        int, "muP: channels of a head there; 0 = as many as here", non_negative
+    ] = 0
 
     @property
     def d_head(self) -> int:
         """Channels of a head."""
         return self.d_model // self.n_head
+
+    @property
+    def width_ratio(self) -> float:
+        """Base width over width, by which muP shrinks what sums over the width; 1 without muP."""
+        return self.mup_base_width / self.d_model if self.mup_base_width else 1.0
 
     def problems(self) -> list[str]:
         """Widths that do not divide, and switches that contradict each other."""
@@ -97,6 +109,35 @@ class Config:
             found.append(
                 f"model.n_head={self.n_head} is not a multiple of model.n_kv_head={self.n_kv_head}"
             )
+        return found + self._misfits()
+
+    def _misfits(self) -> list[str]:
+        """What muP's rules do not cover."""
+        base, found = self.mup_base_width, []
+        if not base:
+            if self.mup_base_head:
+                found.append(
+                    f"model.mup_base_head={self.mup_base_head} needs model.mup_base_width, the "
+                    "width at which heads had as many channels"
+                )
+            return found
+        if self.tied_head:
+            found.append(
+                f"model.tied_head=True with model.mup_base_width={base}: the rate of a head falls "
+                "with the width and that of an embedding does not, so they must be two tables; "
+                "use model.tied_head=False"
+            )
+        if self.d_hidden not in (0, 4 * self.d_model):
+            found.append(
+                f"model.d_hidden={self.d_hidden} with model.mup_base_width={base}: the hidden "
+                "width must grow as d_model does; use model.d_hidden=0, which is 4 d_model"
+            )
+        if base_head := self.mup_base_head or self.d_head:
+            if base % base_head:
+                found.append(
+                    f"model.mup_base_width={base} is not a multiple of the {base_head} channels "
+                    "that its heads have by model.mup_base_head (0: d_model / n_head)"
+                )
         return found
 
     def shape(self, vocab_size: int) -> ModelShape:
@@ -130,7 +171,8 @@ class Ends(nn.Module):
                 self, "w_position", size, ("position", "embed"), normal(embed_std)
             )
         if not c.tied_head:
-            init = fan_in_uniform(D, 0.5) if c.init == "kaiming" else normal(head_std)
+            gain = 0.5 * math.sqrt(c.width_ratio)
+            init = fan_in_uniform(D, gain) if c.init == "kaiming" else normal(head_std)
             self.w_head_DV = param(self, "w_head", (D, V), ("embed", "vocab"), init)
         if c.head_bias:
             self.b_head_V = param(self, "b_head", (V,), ("vocab",), zeros)
@@ -175,20 +217,26 @@ def end_deviations(c: Config) -> tuple[float, float]:
     Rows of a tied table have length 1: far enough apart that the first updates, alike for words
     that are used alike, do not make them one. (At first every token predicts itself, so the loss
     begins some nats above ln V.)
+
+    Under muP a head's deviation is that of the base width, times base width over width.
     """
-    unit = c.d_model**-0.5
+    unit, ratio = c.d_model**-0.5, c.width_ratio
     embed, head, tied = {
-        "nanochat": (1.0, 0.001, unit),
-        "gpt2": (0.02, 0.02, 0.02),
-        "kaiming": (1.0, 0.5 * unit, unit),
+        "nanochat": (1.0, 0.001 * ratio, unit),
+        "gpt2": (0.02, 0.02 * ratio, 0.02),
+        "kaiming": (1.0, 0.5 * unit * math.sqrt(ratio), unit),
     }[c.init]
     return (tied, tied) if c.tied_head else (embed, head)
 
 
 def initializers(c: Config, fan_in: int) -> tuple[Initializer, Initializer]:
-    """Initialisers of a block's matrix: one that reads the stream, one that writes to it."""
+    """Initialisers of a block's matrix: one that reads the stream, one that writes to it.
+
+    Under muP the variance of a matrix falls as its inputs grow, as fan-in already has it.
+    """
     if c.init == "gpt2":
-        return normal(0.02), normal(0.02 * (2 * c.n_layer) ** -0.5)
+        deviation = 0.02 * math.sqrt(c.width_ratio)
+        return normal(deviation), normal(deviation * (2 * c.n_layer) ** -0.5)
     if c.init == "kaiming":
         return fan_in_uniform(fan_in, 0.5), fan_in_uniform(fan_in, 0.5)
     return fan_in_uniform(fan_in, 1.0), zeros
@@ -248,6 +296,7 @@ def attention_of(c: Config, kernel: Kernel) -> Attention:
         norm=c.norm,
         norm_eps=c.norm_eps,
         qkv_clamp=c.qkv_clamp,
+        logit_scale=math.sqrt((c.mup_base_head or c.d_head) / c.d_head),
         dropout=c.dropout,
         kernel=kernel,
         name="attention",

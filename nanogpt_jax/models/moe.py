@@ -44,6 +44,11 @@ class Config(gpt.Config):
                 f"model.n_active={self.n_active} of model.n_expert={self.n_expert} experts: at "
                 "least 1 and at most all of them can answer a token"
             )
+        if self.mup_base_width:
+            found.append(
+                f"model.mup_base_width={self.mup_base_width} with model.name='moe': its rules are "
+                "those of gpt's matrices, and a router is none of them; use 0, or model.name=gpt"
+            )
         return found
 
     def shape(self, vocab_size: int) -> ModelShape:

@@ -47,6 +47,7 @@ SWITCHES: dict[str, tuple[dict[str, Any], Any]] = {
     "logit_softcap": ({}, 1.0),
     "logit_clamp": ({"logit_softcap": 0.0}, 0.2),
     "dropout": ({}, 0.5),
+    "mup_base_head": ({"mup_base_width": 4}, 1),
 }
 # Each of the other values of a switch differs from all that came before it.
 VALUES: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
@@ -60,6 +61,7 @@ ELSEWHERE = {
     "max_seq_len": "test_the_longest_context_is_the_size_of_the_position_table",
     "init": "test_each_initialisation_draws_otherwise",
     "remat": "test_remat_changes_the_program_and_no_value",
+    "mup_base_width": "test_a_base_width_changes_what_a_head_starts_as",  # and tests/test_mup.py
 }
 
 
@@ -210,6 +212,13 @@ def test_each_initialisation_draws_otherwise():
     assert drawn["gpt2"] == pytest.approx([0.01, 0.01, 0.02, 0.02, 0.02, 0.02], rel=0.15)
     half = [fan_in / 2, wide_fan_in / 2, fan_in / 2, fan_in / 2, 1, fan_in / 2]
     assert drawn["kaiming"] == pytest.approx(half, rel=0.15)
+
+
+def test_a_base_width_changes_what_a_head_starts_as():
+    for init in get_args(InitName):
+        plain, narrow = (Config(**SMALL, init=init, mup_base_width=base) for base in (0, 4))
+        assert end_deviations(narrow)[0] == end_deviations(plain)[0]
+        assert end_deviations(narrow)[1] < end_deviations(plain)[1]
 
 
 def test_a_tied_table_starts_with_rows_apart_and_logits_of_variance_one_at_most():
