@@ -8,9 +8,8 @@ FILE.py has `get_sweep()`: docs/sweeps.md. The same command again goes on where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from absl import logging
 
@@ -20,8 +19,7 @@ from nanogpt_jax.experiment import Plan
 from nanogpt_jax.registry import non_negative
 from nanogpt_jax.sweep import printing
 from nanogpt_jax.sweep.launching import Launcher, task_of, workdir_of
-from nanogpt_jax.sweep.space import Point
-from nanogpt_jax.sweep.spec import Sweep, Trial, load_settings, load_sweep, plan_of
+from nanogpt_jax.sweep.spec import Sweep, Trial, load_settings, load_sweep, plan_of, require_sound
 
 if TYPE_CHECKING:
     from nanogpt_jax.sweep.study import Study
@@ -50,7 +48,7 @@ def main(
     logging.set_verbosity(logging.INFO)
     asked = load_sweep(Path(sweep).expanduser())
     folder = Path(workdir or f"checkpoints/{name_of(Path(sweep))}").expanduser().resolve()
-    _check(asked)
+    require_sound(asked)
     if launcher == "print":
         if asked.fresh_seeds:
             raise ConfigError(
@@ -86,38 +84,6 @@ def main(
 def name_of(file: Path) -> str:
     """The name of a sweep: that of its file, or of the folder where this is but sweep.py."""
     return file.resolve().parent.name if file.stem == "sweep" else file.stem
-
-
-def _check(sweep: Sweep) -> None:
-    """Raises one ConfigError with the problems of every point; of ranges, of one point."""
-    settings = load_settings(sweep)
-    problems: dict[str, None] = {}
-    for point in _samples(sweep):
-        try:
-            seed = plan_of(sweep, settings, point).seed
-            if seed in sweep.fresh_seeds:
-                problems[f"fresh_seeds={sweep.fresh_seeds}: the first round has seed {seed}"] = None
-        except ConfigError as error:
-            problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise ConfigError(list(problems))
-
-
-def _samples(sweep: Sweep) -> list[Point]:
-    try:
-        return list(sweep.space.points())
-    except ConfigError:  # a range: whether its fields exist is seen at any of its points
-        return [sweep.space.suggest(_Lowest())]
-
-
-class _Lowest:
-    """Chooses the first of everything."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return choices[0]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        return low
 
 
 def _train_lanes(sweep: Sweep, study: Study, folder: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,17 +67,18 @@ def table_of(sweep: Sweep, arms: Sequence[Arm]) -> str:
     names = [name for name in sweep.space.addresses() if name != SEED]
     head = [*names, f"mean {sweep.objective}", "sd", "95 % interval", "seeds", "against the best"]
     lines = [head, ["---"] * len(head)]
+    places = _decimals(arm.spread.mean for arm in arms)
     for arm in arms:
         spread = arm.spread
         several = spread.count > 1
         lines.append(
             [
                 *(shown(arm.point.get(name, "")) for name in names),
-                f"{spread.mean:.4f}",
-                f"{spread.sd:.4f}" if several else "",
-                f"{spread.low:.4f} to {spread.high:.4f}" if several else "",
+                f"{spread.mean:.{places}f}",
+                f"{spread.sd:.{places}f}" if several else "",
+                f"{spread.low:.{places}f} to {spread.high:.{places}f}" if several else "",
                 str(spread.count),
-                "best" if arm is arms[0] else _against(arms[0], arm),
+                "best" if arm is arms[0] else _against(arms[0], arm, places),
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -87,35 +89,46 @@ def table_of_tuning(sweep: Sweep, ended: Sequence[Ended]) -> str:
 
     The best of an arm is bold, and told where it is the first or the last that was tried.
     """
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, float | None]] = {}
     columns: dict[str, None] = {}
     for trial, value, _ in tuning(ended):
         arm = ", ".join(shown(each) for each in arm_of(sweep, trial.point).values()) or "all"
         column = ", ".join(shown(trial.point[name]) for name in sweep.tuned if name in trial.point)
         columns[column] = None
-        rows.setdefault(arm, {})[column] = "failed" if value is None else f"{value:.4f}"
-    for cells in rows.values():
-        reached = {column: float(text) for column, text in cells.items() if text != "failed"}
-        choose = min if sweep.direction == "minimize" else max
+        rows.setdefault(arm, {})[column] = value
+    head = [f"{sweep.objective} at {', '.join(sweep.tuned)}", *columns]
+    lines = [head, ["---"] * len(head)]
+    places = _decimals(value for cells in rows.values() for value in cells.values() if value)
+    choose = min if sweep.direction == "minimize" else max
+    for arm, cells in rows.items():
+        texts = {
+            column: "failed" if value is None else f"{value:.{places}f}"
+            for column, value in cells.items()
+        }
+        reached = {column: value for column, value in cells.items() if value is not None}
         if reached:
             best = choose(reached, key=lambda column: reached[column])
             # A better one may lie beyond: the arm was not tuned.
             edge = len(cells) > 2 and best in (next(iter(cells)), next(reversed(cells)))
-            cells[best] = f"**{cells[best]}**" + " (at the edge)" * edge
-    head = [f"{sweep.objective} at {', '.join(sweep.tuned)}", *columns]
-    lines = [head, ["---"] * len(head)]
-    lines += [[arm, *(cells.get(column, "") for column in columns)] for arm, cells in rows.items()]
+            texts[best] = f"**{texts[best]}**" + " (at the edge)" * edge
+        lines.append([arm, *(texts.get(column, "") for column in columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _against(best: Arm, arm: Arm) -> str:
+def _decimals(values: Iterable[float]) -> int:
+    """Four, or up to six, so that the smallest value has three digits."""
+    least = min((abs(value) for value in values if value), default=1.0)
+    return min(max(4, 2 - math.floor(math.log10(least))), 6)
+
+
+def _against(best: Arm, arm: Arm, places: int) -> str:
     """The paired difference to the best arm, and what it says."""
     if len(best.values.keys() & arm.values.keys()) < 2:
-        return f"{arm.spread.mean - best.spread.mean:+.4f}, one seed says nothing"
+        return f"{arm.spread.mean - best.spread.mean:+.{places}f}, one seed says nothing"
     found = paired(best.values, arm.values)
     told = "" if found.told_apart else ", no difference"
-    interval = f"{found.low:+.4f} to {found.high:+.4f}"
-    return f"{found.mean:+.4f} ({interval}), p = {found.p_value:.2g}{told}"
+    interval = f"{found.low:+.{places}f} to {found.high:+.{places}f}"
+    return f"{found.mean:+.{places}f} ({interval}), p = {found.p_value:.2g}{told}"
 
 
 def _write_trials(sweep: Sweep, ended: Sequence[Ended], folder: Path) -> None:

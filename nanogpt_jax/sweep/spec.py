@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nanogpt_jax import experiment
 from nanogpt_jax.config import Settings
@@ -125,3 +125,35 @@ def load_settings(sweep: Sweep) -> Settings:
 def plan_of(sweep: Sweep, settings: Settings, point: Point) -> Plan:
     """The plan of one trial; ConfigError with all its problems."""
     return experiment.resolve(settings, sweep.changes(point))
+
+
+def require_sound(sweep: Sweep) -> None:
+    """Raises one ConfigError with the problems of every point; of ranges, of one point."""
+    settings = load_settings(sweep)
+    problems: dict[str, None] = {}
+    for point in _samples(sweep):
+        try:
+            seed = plan_of(sweep, settings, point).seed
+            if seed in sweep.fresh_seeds:
+                problems[f"fresh_seeds={sweep.fresh_seeds}: the first round has seed {seed}"] = None
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(list(problems))
+
+
+def _samples(sweep: Sweep) -> list[Point]:
+    try:
+        return list(sweep.space.points())
+    except ConfigError:  # a range: whether its fields exist is seen at any of its points
+        return [sweep.space.suggest(_Lowest())]
+
+
+class _Lowest:
+    """Chooses the first of everything."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[0]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        return low

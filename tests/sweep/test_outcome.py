@@ -143,3 +143,4 @@ def test_a_best_value_at_the_edge_of_what_was_tried_is_told(tmp_path: Path) -> N
 
     assert "| all | 3.0000 | 2.0000 | **1.0000** (at the edge) |" in table(3.0, 2.0, 1.0)
     assert "| all | 3.0000 | **1.0000** | 2.0000 |" in table(3.0, 1.0, 2.0)
+    assert "| all | 3.000000 | **0.000412** | 0.000500 |" in table(3.0, 0.0004123, 0.0005)
