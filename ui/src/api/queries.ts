@@ -50,6 +50,11 @@ export interface Subject {
   readonly served: boolean;
 }
 
+/** Which parameters these are. What else is told of a run is news, and comes while it is looked at. */
+export function nameOf({ run, step }: Subject): string {
+  return `${run.name} ${step ?? run.served_step}`;
+}
+
 export interface Choice {
   readonly subject: Subject | undefined;
   readonly problem: Resource<unknown>["problem"];

@@ -26,7 +26,9 @@ export function HeadGrid({ looks, layers, chosen, store }: Props) {
   );
   useFocusPainter(store, ({ query }) => {
     const shown = query ?? chosen.pin ?? looks.length - 1;
-    box.current?.style.setProperty("--at", String((shown + 0.5) / looks.length));
+    const where = `translateY(${(100 * (shown + 0.5)) / looks.length}%)`;
+    // Each by itself: a property that they inherit would have the whole grid styled anew.
+    for (const mark of box.current!.getElementsByTagName("i")) mark.style.transform = where;
   });
   const press = (event: KeyboardEvent) => {
     const moves: Record<string, [number, number]> = {
@@ -107,5 +109,10 @@ function Thumbnail({ looks, layer, head }: { looks: Looks; layer: number; head: 
     Object.assign(canvas.current!, { width, height });
     canvas.current!.getContext("2d")!.drawImage(picture, 0, 0);
   }, [looks, layer, head, theme]);
-  return <canvas ref={canvas} aria-hidden />;
+  return (
+    <>
+      <canvas ref={canvas} aria-hidden />
+      <i aria-hidden />
+    </>
+  );
 }

@@ -63,7 +63,9 @@ export function Strongest({ store, shown, weights, top, labels, link, count }: P
   );
 }
 
-/** Text that is the same is left alone, for new text is laid out anew. */
+/** Text that is the same is left alone, and what changes keeps its node: a new one is built anew. */
 function tell(element: Element, text: string): void {
-  if (element.textContent !== text) element.textContent = text;
+  const node = element.firstChild as Text | null;
+  if (node === null) element.textContent = text;
+  else if (node.data !== text) node.data = text;
 }

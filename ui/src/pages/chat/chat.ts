@@ -3,7 +3,7 @@
  */
 import { useCallback, useEffect, useRef } from "react";
 import { Problem, problemFrom } from "../../api/client";
-import type { Subject } from "../../api/queries";
+import { nameOf, type Subject } from "../../api/queries";
 import type { Settings } from "../prompt/settings";
 import { ALTERNATIVES, continuation, cutOff } from "../prompt/writing";
 import {
@@ -41,7 +41,8 @@ export function useChat(subject: Subject, settings: Settings): Chat {
   const { run, vocabulary } = subject;
   const [conversation, become, get] = useConversation(run.name);
   const controller = useRef(new AbortController());
-  useEffect(() => () => controller.current.abort(), [subject]);
+  const name = nameOf(subject);
+  useEffect(() => () => controller.current.abort(), [name]);
 
   const amend = useCallback(
     (key: number, by: Partial<Answer> | ((answer: Answer) => Partial<Answer>)) =>

@@ -41,3 +41,9 @@ test("a new text forgets the branches of the old one", () => {
   expect(branched.before).toHaveLength(1);
   expect(advance(branched, begin([], false)).before).toEqual([]);
 });
+
+test("a text that has ended cannot be stopped any more", () => {
+  const ended = advance(advance(empty, begin([], false)), { do: "end", status: "length" });
+  expect(advance(ended, { do: "end", status: "stopped" })).toBe(ended);
+  expect(advance(empty, { do: "end", status: "stopped" })).toBe(empty);
+});

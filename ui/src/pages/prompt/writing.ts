@@ -4,7 +4,7 @@
 import { useCallback, useEffect, useReducer, useRef } from "react";
 import { askJson, Problem, problemFrom, type Schemas, sentence } from "../../api/client";
 import { events } from "../../api/events";
-import type { Subject } from "../../api/queries";
+import { nameOf, type Subject } from "../../api/queries";
 import type { Odd } from "../../parts/Odds";
 import type { Settings } from "./settings";
 
@@ -48,6 +48,7 @@ export function advance(text: Text, action: Action): Text {
     case "draw":
       return { ...text, tokens: [...text.tokens, ...action.tokens] };
     case "end":
+      if (text.status !== "writing") return text;
       return { ...text, status: action.status, problem: action.problem ?? null };
     case "undo": {
       const last = text.before.at(-1);
@@ -70,8 +71,6 @@ export interface Writing {
 export function useWriting(subject: Subject, settings: Settings): Writing {
   const [text, act] = useReducer(advance, EMPTY);
   const controller = useRef<AbortController>(new AbortController());
-  useEffect(() => () => controller.current.abort(), [subject]);
-
   const run = useCallback(
     async (prompt: string | readonly number[], drawn: number) => {
       controller.current.abort();
@@ -97,6 +96,8 @@ export function useWriting(subject: Subject, settings: Settings): Writing {
     controller.current.abort();
     act({ do: "end", status: "stopped" });
   }, []);
+  const name = nameOf(subject);
+  useEffect(() => stop, [name, stop]);
   return {
     text,
     stop,
