@@ -40,7 +40,7 @@ test("a head that is reached with arrows is shown large, with the server's numbe
   await page.getByRole("button", { name: "layer 0, head 0" }).first().focus();
   for (const key of ["ArrowDown", "ArrowRight", "ArrowRight"]) await page.keyboard.press(key);
   await page.getByRole("heading", { name: "Layer 1, head 2" }).waitFor();
-  expect(page.url()).toContain("layer=1&head=2");
+  await expect.poll(() => page.url()).toContain("layer=1&head=2");
   const focused = page.locator("[aria-selected=true] button");
   expect(await focused.evaluate((button) => button === document.activeElement)).toBe(true);
 
@@ -74,7 +74,7 @@ test("what is pointed at is the same in picture, text and lists; what is pinned 
 
   await page.mouse.down();
   await page.mouse.up();
-  expect(page.url()).toMatch(/pin=\d+&pin-key=\d+/);
+  await expect.poll(() => page.url()).toMatch(/pin=\d+&pin-key=\d+/);
   await page.mouse.move(0, 0);
   await page.reload();
   await page.locator(`${TEXT}[aria-pressed=true]`).waitFor();
@@ -87,14 +87,14 @@ test("what is pointed at is the same in picture, text and lists; what is pinned 
   expect(await query.textContent()).toBe("<|bos|>");
   await page.locator(`${TEXT}[aria-pressed=true]`).focus();
   await page.keyboard.press("Escape");
-  expect(page.url()).not.toContain("pin");
-  expect(await page.locator(`${TEXT}[aria-pressed=true]`).count()).toBe(0);
+  await expect.poll(() => page.url()).not.toContain("pin");
+  await expect.poll(() => page.locator(`${TEXT}[aria-pressed=true]`).count()).toBe(0);
 });
 
 test("without the first token what is left of each row sums to one", async () => {
   const page = await open(`${HERE}&layer=2&head=1`);
   await page.getByText("Leave out the first token").click();
-  expect(page.url()).toContain("sink=1");
+  await expect.poll(() => page.url()).toContain("sink=1");
   const { weights } = JSON.parse(await exported(page, /JSON/, 1)) as { weights: number[][] };
   for (const row of weights.slice(1)) {
     expect(row[0]).toBe(0);
@@ -122,7 +122,7 @@ test("of a mixture of experts it shows who answers which token", async () => {
   await page.getByRole("radio", { name: "layer 1" }).click();
   const experts = page.locator(".experts .odds button");
   await experts.nth(2).click();
-  expect(page.url()).toContain("layer=1&expert=2");
+  await expect.poll(() => page.url()).toContain("layer=1&expert=2");
   const answer = (await (
     await inspect("attention", { run: "experts", prompt: PROMPT })
   ).json()) as {

@@ -43,7 +43,7 @@ test("pages are tabs: arrows move, Back returns, and the address opens the same"
   await page.getByRole("tab", { name: "Prompt" }).focus();
   await page.keyboard.press("ArrowRight");
   expect(await page.evaluate(() => document.activeElement!.textContent)).toBe("Attention");
-  expect(page.url()).toContain("#/attention?prompt=Long+ago&temperature=0.3");
+  await expect.poll(() => page.url()).toContain("#/attention?prompt=Long+ago&temperature=0.3");
   const selected = () => page.locator("[role=tab][aria-selected=true]").textContent();
   expect(await selected()).toBe("Attention");
   await page.keyboard.press("End");

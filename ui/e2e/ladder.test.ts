@@ -67,9 +67,9 @@ test("one token is pinned in all rungs, kept in the address, and let go", async 
   const first = page.getByLabel("Embedding", { exact: true }).locator(".token");
   await first.nth(1).focus();
   await page.keyboard.press("Enter");
-  expect(page.url()).toContain("at=1");
-  expect(await page.locator(".rung .token[aria-pressed=true]").count()).toBe(4);
-  expect(await odds(page, "GPT")).not.toBe(before);
+  await expect.poll(() => page.url()).toContain("at=1");
+  await expect.poll(() => page.locator(".rung .token[aria-pressed=true]").count()).toBe(4);
+  await expect.poll(() => odds(page, "GPT")).not.toBe(before);
   // What is pointed at in one rung is marked in all.
   await first.nth(2).hover();
   expect(await page.locator(".rung .token[data-hovered]").count()).toBe(4);

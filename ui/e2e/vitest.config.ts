@@ -8,5 +8,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // How long what a page has been asked for may take to be seen; busy cores take their time.
+    expect: { poll: { timeout: 15_000 } },
   },
 });
