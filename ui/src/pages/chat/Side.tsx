@@ -1,11 +1,12 @@
 /** Beside a conversation: how answers are drawn, and the token that is looked at. */
 import type { Subject } from "../../api/queries";
-import { NumberField, Slider } from "../../parts/Field";
 import { Odds } from "../../parts/Odds";
-import { useSettings } from "../prompt/settings";
+import { SettingFields } from "../../parts/SettingFields";
+import type { SettingName } from "../../parts/settings";
 import type { Written } from "../prompt/writing";
 
 const ODDS_SHOWN = 6;
+const SETTINGS: readonly SettingName[] = ["temperature", "top_p", "seed", "max_tokens"];
 
 interface Props {
   subject: Subject;
@@ -17,7 +18,6 @@ interface Props {
 }
 
 export function Side({ subject: { run, vocabulary }, shaded, token, system, onSystem }: Props) {
-  const [settings, set] = useSettings("a");
   return (
     <>
       {shaded && (
@@ -42,38 +42,7 @@ export function Side({ subject: { run, vocabulary }, shaded, token, system, onSy
         </section>
       )}
       <div className="settings">
-        <Slider
-          label="Temperature"
-          value={settings.temperature}
-          min={0}
-          max={2}
-          step={0.05}
-          shown={settings.temperature === 0 ? "likeliest" : settings.temperature.toFixed(2)}
-          onChange={(value) => set("temperature", value)}
-        />
-        <Slider
-          label="Top-p"
-          value={settings.top_p}
-          min={0.05}
-          max={1}
-          step={0.05}
-          shown={settings.top_p === 1 ? "off" : settings.top_p.toFixed(2)}
-          onChange={(value) => set("top_p", value)}
-        />
-        <NumberField
-          label="Seed"
-          value={settings.seed}
-          min={0}
-          max={2 ** 32 - 1}
-          onChange={(value) => set("seed", value)}
-        />
-        <NumberField
-          label="Tokens at most"
-          value={settings.max_tokens}
-          min={1}
-          max={Math.min(run.max_tokens, 256)}
-          onChange={(value) => set("max_tokens", value)}
-        />
+        <SettingFields names={SETTINGS} most={run.max_tokens} />
       </div>
       <p className="muted small">Another answer to a question is drawn with the next seed.</p>
       {onSystem ? (

@@ -5,7 +5,7 @@ import { FocusStore } from "../../focus";
 import { Export } from "../../parts/Export";
 import { Check } from "../../parts/Field";
 import { choose, useValue } from "../../place";
-import { useSettings } from "../prompt/settings";
+import { useSettings } from "../../parts/settings";
 import { useChat } from "./chat";
 import { Composer } from "./Composer";
 import { type Turn, versions, way } from "./conversation";

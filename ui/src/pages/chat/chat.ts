@@ -4,7 +4,7 @@
 import { useCallback, useEffect, useRef } from "react";
 import { Problem, problemFrom } from "../../api/client";
 import { nameOf, type Subject } from "../../api/queries";
-import type { Settings } from "../prompt/settings";
+import type { Settings } from "../../parts/settings";
 import { ALTERNATIVES, continuation, cutOff } from "../prompt/writing";
 import {
   add,

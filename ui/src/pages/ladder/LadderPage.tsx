@@ -2,12 +2,13 @@
 import { useMemo, useState } from "react";
 import { useRun, useRuns, useVocabulary } from "../../api/queries";
 import { FocusStore } from "../../focus";
-import { NumberField, Select, Slider } from "../../parts/Field";
+import { Select } from "../../parts/Field";
 import { ProblemNotice } from "../../parts/Notice";
 import { PromptBar, usePrompt } from "../../parts/PromptBar";
+import { SettingFields } from "../../parts/SettingFields";
+import { useSettings } from "../../parts/settings";
 import { choose, useNumber, useValue } from "../../place";
 import { Command } from "../chat/NoChat";
-import { useSettings } from "../prompt/settings";
 import "./ladder.css";
 import { useGuesses } from "./looking";
 import { Losses } from "./Losses";
@@ -75,7 +76,7 @@ function Rungs({ ladder, all, again, onAgain }: Props) {
   const vocabulary = useVocabulary(run);
   const prompt = usePrompt(run);
   const guesses = useGuesses(ladder, prompt, again);
-  const [settings, set] = useSettings("a");
+  const [settings] = useSettings("a");
   const [at] = useNumber("at", -1);
   const store = useMemo(() => new FocusStore(), []);
   if (!run || !vocabulary) return <ProblemNotice problem={problem} retry={onAgain} />;
@@ -92,22 +93,7 @@ function Rungs({ ladder, all, again, onAgain }: Props) {
               onChange={(ladder) => choose({ ladder })}
             />
           )}
-          <Slider
-            label="Temperature"
-            value={settings.temperature}
-            min={0}
-            max={2}
-            step={0.05}
-            shown={settings.temperature === 0 ? "0, likeliest" : settings.temperature.toFixed(2)}
-            onChange={(value) => set("temperature", value)}
-          />
-          <NumberField
-            label="Seed, for all rungs"
-            value={settings.seed}
-            min={0}
-            max={2 ** 32 - 1}
-            onChange={(value) => set("seed", value)}
-          />
+          <SettingFields names={["temperature", "seed"]} seedLabel="Seed, for all rungs" />
         </div>
       </div>
       <Losses ladder={ladder} prompt={prompt} entropy={run.entropy_nats} guesses={guesses} />

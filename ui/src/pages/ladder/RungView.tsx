@@ -7,7 +7,7 @@ import type { FocusStore } from "../../focus";
 import { ProblemNotice } from "../../parts/Notice";
 import { Odds } from "../../parts/Odds";
 import type { Vocabulary } from "../../text/vocabulary";
-import type { Settings } from "../prompt/settings";
+import type { Settings } from "../../parts/settings";
 import { meanNats, oddsAfter, ODDS_SHOWN, tokensOf, useContinuation } from "./looking";
 import { Guessed, HEAD_PX, LooksView } from "./RungText";
 import { choices, type Model, TOLD } from "./rungs";

@@ -5,7 +5,7 @@ import { type Run, useInspection } from "../../api/queries";
 import { type Resource, useResource } from "../../api/resource";
 import { inTurn } from "../../api/turns";
 import type { Odd } from "../../parts/Odds";
-import type { Settings } from "../prompt/settings";
+import type { Settings } from "../../parts/settings";
 import type { Ladder, Model } from "./rungs";
 
 export const ODDS_SHOWN = 5;

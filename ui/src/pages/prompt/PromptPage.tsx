@@ -5,11 +5,14 @@ import { FocusStore } from "../../focus";
 import { Export } from "../../parts/Export";
 import { Check } from "../../parts/Field";
 import { PromptBar, usePrompt } from "../../parts/PromptBar";
+import { SettingFields } from "../../parts/SettingFields";
+import { type SettingName, type Side, useSettings } from "../../parts/settings";
 import { choose, goTo, useValue } from "../../place";
-import { useSettings, type Side } from "./settings";
 import { TokenPanel } from "./TokenPanel";
-import { Output, SettingsRow } from "./Writer";
+import { Output } from "./Output";
 import { useWriting, type Writing } from "./writing";
+
+const SETTINGS: readonly SettingName[] = ["temperature", "top_k", "top_p", "seed", "max_tokens"];
 
 interface Pin {
   side: Side;
@@ -113,11 +116,14 @@ export function PromptPage({ subject }: PageProps) {
           <div className={two ? "columns" : "stack"}>
             {shown.map((side) => (
               <div key={side} className="stack card">
-                <SettingsRow
-                  side={side}
-                  most={Math.min(run.max_tokens, 256)}
-                  vocabularySize={vocabulary.size}
-                />
+                <div className="settings">
+                  <SettingFields
+                    names={SETTINGS}
+                    side={side}
+                    most={run.max_tokens}
+                    vocabularySize={vocabulary.size}
+                  />
+                </div>
                 {sides[side].text.status === "empty" ? (
                   <p className="muted">Nothing is written yet.</p>
                 ) : (

@@ -6,7 +6,7 @@ import { askJson, Problem, problemFrom, type Schemas, sentence } from "../../api
 import { events } from "../../api/events";
 import { nameOf, type Subject } from "../../api/queries";
 import type { Odd } from "../../parts/Odds";
-import type { Settings } from "./settings";
+import type { Settings } from "../../parts/settings";
 
 export interface Written {
   readonly id: number;

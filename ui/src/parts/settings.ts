@@ -1,5 +1,5 @@
 /** How tokens are drawn, as the address holds it; `side` b is the second of two settings. */
-import { choose, usePlace } from "../../place";
+import { choose, usePlace } from "../place";
 
 export interface Settings {
   readonly temperature: number;

@@ -1,10 +1,8 @@
-/** One setting and what the model writes with it. */
+/** What the model writes with one setting. */
 import type { Subject } from "../../api/queries";
 import type { FocusStore } from "../../focus";
-import { NumberField, Slider } from "../../parts/Field";
 import { ProblemNotice } from "../../parts/Notice";
 import { TokenText } from "../../parts/TokenText";
-import { useSettings, type Side } from "./settings";
 import { type Status, type Writing } from "./writing";
 
 const TOLD: Record<Status, string> = {
@@ -16,61 +14,6 @@ const TOLD: Record<Status, string> = {
   abort: "the server ended it",
   error: "",
 };
-
-interface SettingsProps {
-  side: Side;
-  most: number;
-  vocabularySize: number;
-}
-
-export function SettingsRow({ side, most, vocabularySize }: SettingsProps) {
-  const [settings, set] = useSettings(side);
-  return (
-    <div className="settings">
-      <Slider
-        label="Temperature"
-        value={settings.temperature}
-        min={0}
-        max={2}
-        step={0.05}
-        shown={settings.temperature === 0 ? "0, likeliest" : settings.temperature.toFixed(2)}
-        onChange={(value) => set("temperature", value)}
-      />
-      <Slider
-        label="Top-k"
-        value={settings.top_k}
-        min={0}
-        max={Math.min(100, vocabularySize)}
-        step={1}
-        shown={settings.top_k === 0 ? "off" : String(settings.top_k)}
-        onChange={(value) => set("top_k", value)}
-      />
-      <Slider
-        label="Top-p"
-        value={settings.top_p}
-        min={0.05}
-        max={1}
-        step={0.05}
-        shown={settings.top_p === 1 ? "off" : settings.top_p.toFixed(2)}
-        onChange={(value) => set("top_p", value)}
-      />
-      <NumberField
-        label="Seed"
-        value={settings.seed}
-        min={0}
-        max={2 ** 32 - 1}
-        onChange={(value) => set("seed", value)}
-      />
-      <NumberField
-        label="Tokens at most"
-        value={settings.max_tokens}
-        min={1}
-        max={most}
-        onChange={(value) => set("max_tokens", value)}
-      />
-    </div>
-  );
-}
 
 interface OutputProps {
   subject: Subject;
