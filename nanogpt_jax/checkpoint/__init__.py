@@ -4,8 +4,8 @@
     <run>/checkpoints/<step>/{params, opt_state, rest, data}/ and metadata.json
     <run>/checkpoints/<step>.bad/: what was damaged, as it was found
 
-Nothing outside this package knows Orbax or this layout. One process writes; a state that is spread
-over several hosts is not handled.
+Nothing outside this package knows Orbax or this layout. One process writes, of several the first,
+and what is split over them is whole before it comes here (parallel/).
 """
 
 from nanogpt_jax.checkpoint.commit import list_steps, set_aside

@@ -4,7 +4,8 @@ It is imported where arrays are first read or written: Orbax takes a quarter of 
 looks at a run, or is refused one, needs none.
 
 Whole arrays are written from the host, so that any number of devices can read what any other has
-saved. It serves one process, and knows neither steps nor sidecars; atomicity is commit.py's.
+saved. One process writes, of several the first; each reads on its own. It knows neither steps nor
+sidecars; atomicity is commit.py's.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ from nanogpt_jax.serve.plans import FLOAT32_BYTES, Arrays, Plan, Prompt, Unanswe
 
 # The arrays that hold tokens.
 OF_TOKENS = ("tokens", "clean_tokens", "corrupted_tokens", "answer", "alternatives")
-# How many are found, however few are shown: another number would be another program.
 
 
 def plan_tokens(prompt: Prompt, *, alternatives: int) -> Plan:
     """Loss and rank of every token, and the likeliest ones at every position."""
 
     def answer(params: Params) -> Arrays:
+        # However few are shown: another number would be another program.
         found = prompt.ask(inspection.predict, params, alternatives=MOST_ALTERNATIVES)
         return {"tokens": prompt.tokens, **_named(expected, found)}
 
