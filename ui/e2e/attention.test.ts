@@ -69,8 +69,10 @@ test("what is pointed at is the same in picture, text and lists; what is pinned 
   ];
   expect(from).not.toBe(to);
   const label = (text: string | null) => text!.replace(/ /g, "·");
-  expect(await page.locator(`${LOOKS_AT} h3 .mono`).textContent()).toBe(label(from));
-  expect(await page.locator(`${LOOKS_AT} .chosen .word`).textContent()).toBe(label(to));
+  // The lists are told once the pointer rests.
+  const listed = (what: string) => page.locator(`${LOOKS_AT} ${what}`).textContent();
+  await expect.poll(() => listed("h3 .mono")).toBe(label(from));
+  expect(await listed(".chosen .word")).toBe(label(to));
 
   await page.mouse.down();
   await page.mouse.up();

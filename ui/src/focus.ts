@@ -11,27 +11,43 @@ export interface Focus {
 
 export const NOWHERE: Focus = { query: null, key: null };
 
+/** When a listener is told. `early`, before the others: for who draws text on a canvas or scrolls; that
+ * has the page styled at once, which costs nothing only as long as no other has changed it. `rest`, once
+ * the focus has stayed for a moment: for what is read, not watched, such as lists of numbers, which would
+ * take more of a frame than all that follows the pointer.
+ */
+export type When = "early" | "now" | "rest";
+
+const REST_MS = 70;
+
 export class FocusStore {
   private focus: Focus = NOWHERE;
-  private readonly early = new Set<(focus: Focus) => void>();
-  private readonly listeners = new Set<(focus: Focus) => void>();
+  private readonly listeners = {
+    early: new Set<(focus: Focus) => void>(),
+    now: new Set<(focus: Focus) => void>(),
+    rest: new Set<(focus: Focus) => void>(),
+  };
+  private resting: ReturnType<typeof setTimeout> | undefined;
 
   get = (): Focus => this.focus;
 
   set(focus: Focus): void {
     if (focus.query === this.focus.query && focus.key === this.focus.key) return;
     this.focus = focus;
-    for (const listener of this.early) listener(focus);
-    for (const listener of this.listeners) listener(focus);
+    this.tell("early");
+    this.tell("now");
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.tell("rest"), REST_MS);
   }
 
-  /** `early` is for who draws text on a canvas or scrolls: that has the page styled at once, which
-   * costs nothing only as long as no other listener has changed it.
-   */
-  listen(listener: (focus: Focus) => void, early = false): () => void {
-    const among = early ? this.early : this.listeners;
+  listen(listener: (focus: Focus) => void, when: When = "now"): () => void {
+    const among = this.listeners[when];
     among.add(listener);
     return () => among.delete(listener);
+  }
+
+  private tell(when: When): void {
+    for (const listener of this.listeners[when]) listener(this.focus);
   }
 }
 
@@ -39,12 +55,12 @@ export class FocusStore {
 export function useFocusPainter(
   store: FocusStore,
   paint: (focus: Focus) => void,
-  early = false,
+  when: When = "now",
 ): void {
   const latest = useRef(paint);
   useEffect(() => {
     latest.current = paint;
     paint(store.get());
   });
-  useEffect(() => store.listen((focus) => latest.current(focus), early), [store, early]);
+  useEffect(() => store.listen((focus) => latest.current(focus), when), [store, when]);
 }

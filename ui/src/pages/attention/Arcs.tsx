@@ -70,7 +70,7 @@ export function Arcs({ texts, row, top, shown, store, onPin, label, drawing }: P
     }
     draw(prepare(canvas.current, width, LINE_HEIGHT), focus, from.current, width);
   };
-  useFocusPainter(store, paint, true);
+  useFocusPainter(store, paint, "early");
   useEffect(() => {
     const element = scroller.current!;
     const moved = () => {

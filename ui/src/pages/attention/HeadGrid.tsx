@@ -27,7 +27,7 @@ export function HeadGrid({ looks, layers, chosen, store }: Props) {
   useFocusPainter(store, ({ query }) => {
     const shown = query ?? chosen.pin ?? looks.length - 1;
     const where = `translateY(${(100 * (shown + 0.5)) / looks.length}%)`;
-    // Each by itself: a property that they inherit would have the whole grid styled anew.
+    // One for all heads of a layer: each that moves is styled anew.
     for (const mark of box.current!.getElementsByTagName("i")) mark.style.transform = where;
   });
   const press = (event: KeyboardEvent) => {
@@ -92,6 +92,7 @@ export function HeadGrid({ looks, layers, chosen, store }: Props) {
               </span>
             );
           })}
+          <i aria-hidden />
         </div>
       ))}
     </div>
@@ -109,10 +110,5 @@ function Thumbnail({ looks, layer, head }: { looks: Looks; layer: number; head: 
     Object.assign(canvas.current!, { width, height });
     canvas.current!.getContext("2d")!.drawImage(picture, 0, 0);
   }, [looks, layer, head, theme]);
-  return (
-    <>
-      <canvas ref={canvas} aria-hidden />
-      <i aria-hidden />
-    </>
-  );
+  return <canvas ref={canvas} aria-hidden />;
 }

@@ -66,7 +66,7 @@ export function ShadedText(props: Props) {
     placed.current = boxesOf(canvas.current!.parentElement!);
     shade(store.get());
   }, [tokens, vocabulary, width, fonts, theme, shade, store]);
-  useFocusPainter(store, shade, true);
+  useFocusPainter(store, shade, "early");
 
   return (
     <div ref={box} className="shaded">

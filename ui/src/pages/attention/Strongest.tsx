@@ -1,5 +1,5 @@
-/** One token and the tokens that it is linked to, strongest first; repainted with the pointer, without
- * rendering.
+/** One token and the tokens that it is linked to, strongest first; repainted when the pointer rests,
+ * without rendering.
  */
 import { useRef } from "react";
 import { type Focus, type FocusStore, useFocusPainter } from "../../focus";
@@ -22,7 +22,7 @@ interface Props {
 
 export function Strongest({ store, shown, weights, top, labels, link, count }: Props) {
   const box = useRef<HTMLDivElement>(null);
-  useFocusPainter(store, (focus) => {
+  const paint = (focus: Focus) => {
     const { query, key } = shown(focus);
     const all = weights(query);
     const tokens = strongest(all, count);
@@ -42,7 +42,8 @@ export function Strongest({ store, shown, weights, top, labels, link, count }: P
       tell(number!, percent(all[at]!));
       line.classList.toggle("chosen", at === key);
     });
-  });
+  };
+  useFocusPainter(store, paint, "rest");
   return (
     <div ref={box} className="stack tight strongest">
       <h3>
