@@ -3,7 +3,7 @@
 A client has `receive_seconds` from its first byte, or from connecting, to the end of a request's
 headers; bytes that trickle buy no time. What an answer writes must have left for the kernel within
 `write_seconds`, and a writer waits for it, so that a client that does not read holds one message
-of memory and no more. The deadline for a body is that of bodies.py.
+of memory and `KERNEL_BYTES` of the kernel's, and costs no more answers than these. The deadline for a body is that of bodies.py.
 
 While there is no room for one more generation, a request for one that comes whole is refused here:
 to parse it would cost as much as to serve a token.
@@ -17,6 +17,7 @@ import http
 import json
 import re
 import resource
+import socket
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ from nanogpt_jax.serve.turns import share_of_one
 
 MOST_CONNECTIONS = 1000
 CROWD_SECONDS = 5
+# Left to itself the kernel takes megabytes for who does not read, all of it made here first.
+KERNEL_BYTES = 256 * 1024
 
 _POST = re.compile(rb"POST (/[!-~]*) HTTP/1\.[01]\r\n")
 _LENGTH = re.compile(rb"\r\n(?i:content-length):[ \t]*(\d{1,9})[ \t]*(?=\r\n|$)")
@@ -135,6 +138,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         # So that every byte that the kernel does not take is waited for.
         transport.set_write_buffer_limits(high=0)
+        kernel = transport.get_extra_info("socket")
+        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         self._expect_request()
         if len(self.connections) > 2 * self.limits.most_connections:
             transport.abort()

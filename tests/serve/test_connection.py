@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from nanogpt_jax.serve.asgi import SECURITY_HEADERS
-from nanogpt_jax.serve.connection import Patience, most_connections
+from nanogpt_jax.serve.connection import KERNEL_BYTES, Patience, most_connections
 from tests.serve.live import connect, read_all, serving
 
 PATIENCE = Patience(receive_seconds=0.4, write_seconds=0.4, most_connections=20)
@@ -78,7 +78,9 @@ def test_a_client_that_does_not_read_is_cut(port: int):
         connection.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
         time.sleep(0.8)
         connection.settimeout(10)
-        assert len(read_all(connection)) < 16 << 20  # what the kernels held, of 32 MiB
+        held = len(read_all(connection))
+    # Linux gives twice what is asked, and the client's kernel takes some; by itself it takes megabytes.
+    assert KERNEL_BYTES / 8 < held < 3 * KERNEL_BYTES
 
 
 def test_a_client_that_reads_gets_everything(port: int):
