@@ -1,19 +1,11 @@
-"""Small runs that tests of the loop share: a table of embeddings on a short text.
-
-What takes time is compiling, so `compiled_once` keeps programs on disk between runs.
-"""
+"""Small runs that tests of the loop share: a table of embeddings on a short text."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import Any
-
-import jax
-import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from nanogpt_jax import checkpoint
 from nanogpt_jax.experiment import Plan, default_config, resolve
@@ -74,25 +66,11 @@ CHAT = {
 }
 
 
-@contextlib.contextmanager
-def compiled_once(folder: Path) -> Iterator[None]:
-    """Programs and tokens are kept under `folder`, so that each is made once in the block."""
-    options = {
-        "jax_compilation_cache_dir": str(folder / "programs"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NANOGPT_CACHE", str(folder / "tokens"))
-        try:
-            for name, value in options.items():
-                jax.config.update(name, value)
-            yield
-        finally:
-            for name, value in before.items():
-                jax.config.update(name, value)
-            compilation_cache.reset_cache()
+def own_core() -> int:
+    """The core for processes that are to have one: another for each process of pytest."""
+    cores = sorted(os.sched_getaffinity(0))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return cores[int(worker) % len(cores)]
 
 
 def small_plan(

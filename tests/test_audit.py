@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,24 @@ from nanogpt_jax.metrics import chain
 from nanogpt_jax.parting import find_parting
 from nanogpt_jax.replay import replay
 from nanogpt_jax.train import train
-from tests.runs import TEXT, compiled_once, lines_of, small_plan, small_run
+from tests.runs import TEXT, lines_of, small_plan, small_run
 
 COARSE = {"log.every_steps": 4, "checkpoint.every_steps": 3, "train.steps": 7}
 LONGER = {"train.steps": 9, "schedule.total_steps": 7}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`plain` has a line for every step, `coarse` for every fourth; `seeded` has another seed.
 
     `coarse` was resumed at step 7.
     """
     folder = tmp_path_factory.mktemp("audited")
-    with compiled_once(folder):
-        small_run(folder / "plain")
-        small_run(folder / "coarse", COARSE)
-        small_run(folder / "coarse", COARSE | LONGER)
-        small_run(folder / "seeded", {"seed": 1, "train.steps": 2})
-        yield folder
+    small_run(folder / "plain")
+    small_run(folder / "coarse", COARSE)
+    small_run(folder / "coarse", COARSE | LONGER)
+    small_run(folder / "seeded", {"seed": 1, "train.steps": 2})
+    return folder
 
 
 @pytest.fixture

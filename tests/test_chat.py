@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,19 +17,18 @@ from nanogpt_jax.experiment import default_config, resolve
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.sampling import Sampling
 from nanogpt_jax.train import train
-from tests.runs import ANSWERS, CHAT, compiled_once, tuned_run
+from tests.runs import ANSWERS, CHAT, tuned_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREEDY = Sampling(temperature=0.0)
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned three answers by heart."""
     folder = tmp_path_factory.mktemp("chat")
-    with compiled_once(folder):
-        tuned_run(folder)
-        yield folder / "run"
+    tuned_run(folder)
+    return folder / "run"
 
 
 FLAGS = ("--temperature=0", "--max_tokens=8")
@@ -92,8 +91,7 @@ def test_a_run_without_a_chats_tokens_is_refused(tmp_path: Path, talk: Talk):
     values = {"data.source": f"text:{tmp_path}/text.txt", **CHAT, "data.format": "stream"}
     values |= {"tokenizer.special_tokens": "bos", "train.steps": 0, "model.d_model": 4}
     plan = resolve(default_config(model="gpt"), [(name, str(v)) for name, v in values.items()])
-    with compiled_once(tmp_path):
-        train(plan, tmp_path / "run")
+    train(plan, tmp_path / "run")
     with pytest.raises(TokenizerError, match="special_tokens=chat"):
         talk(tmp_path / "run", "Hi.\n")
 

@@ -11,7 +11,6 @@ from nanogpt_jax import comparison, record
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.experiment import load_config, load_variants
 from nanogpt_jax.metrics import read_metrics
-from tests.runs import compiled_once
 
 COMPARE = str(Path(__file__).resolve().parents[1] / "configs/compare.py")
 CONFIG = load_config(COMPARE)
@@ -46,8 +45,7 @@ def compare(folder: Path, steps: int) -> str:
 def compared(tmp_path_factory):
     """A folder in which two variants were compared after three steps, and its table."""
     folder = tmp_path_factory.mktemp("comparison")
-    with compiled_once(folder / "kept"):
-        yield folder, compare(folder, 3)
+    return folder, compare(folder, 3)
 
 
 def test_a_table_and_a_csv_have_a_row_for_every_variant(compared):

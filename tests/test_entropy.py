@@ -19,7 +19,6 @@ from nanogpt_jax.errors import ExitCode
 from nanogpt_jax.experiment import assembly, default_config, resolve
 from nanogpt_jax.metrics import read_metrics
 from nanogpt_jax.train import train
-from tests.runs import compiled_once
 
 LEAKY = "synthetic:markov?order=1&states=26&concentration=1&length=10000"
 SMALL = {
@@ -45,8 +44,7 @@ def run(tmp_path: Path) -> Run:
         plan = resolve(
             default_config(model=model), [(name, str(value)) for name, value in values.items()]
         )
-        with compiled_once(tmp_path):
-            train(plan, tmp_path / "run")
+        train(plan, tmp_path / "run")
         return read_metrics(tmp_path / "run" / "metrics.jsonl")[plan.steps]
 
     return start

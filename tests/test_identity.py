@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nanogpt_jax.experiment import Plan, assemble
 from nanogpt_jax.experiment.identity import continue_run
 from nanogpt_jax.record import Record
 from nanogpt_jax.start import Start
-from tests.runs import TEXT, compiled_once, content_of, lines_of, small_plan, small_run
+from tests.runs import TEXT, content_of, lines_of, small_plan, small_run
 
 # What a run may do otherwise from start to start; whoever adds to it has thought about it.
 FREE = {
@@ -48,12 +48,6 @@ OTHERWISE = {
     "model.n_head": 2,
     "model.dropout": 0.1,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def plan_of(folder: Path, changes: dict[str, Any] | None = None) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,13 @@ from nanogpt_jax.errors import ExitCode, NonFinite
 from nanogpt_jax.experiment import assemble
 from nanogpt_jax.step import create_state, name_leaf, train_step
 from tests.fakes import fake_batch, fake_model, hyper_of, recipe_of
-from tests.runs import compiled_once, lines_of, small_plan, small_run, steps_of
+from tests.runs import lines_of, small_plan, small_run, steps_of
 
 MODEL = fake_model()
 EVERY_STEP = {"checkpoint.every_steps": 1, "checkpoint.keep": 9, "eval.every_steps": 0}
 SKIP = {"train.on_nonfinite": "skip", "train.max_skipped": 2}
 
 Step = Callable[..., Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def bits(tree: Any) -> list[bytes]:

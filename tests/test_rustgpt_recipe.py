@@ -26,7 +26,7 @@ from nanogpt_jax.start import Start
 from nanogpt_jax.step import create_state, train_step
 from nanogpt_jax.tokenization.word import END
 from tests.fakes import fake_batch, fake_model, hyper_of, recipe_of
-from tests.runs import compiled_once, steps_of
+from tests.runs import steps_of
 
 # Half the time to compile, and the same mathematics.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -52,17 +52,15 @@ def overrides(**changes: Any) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for runs that share their programs."""
-    folder = tmp_path_factory.mktemp("rustgpt")
-    with compiled_once(folder / "kept"):
-        yield folder
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the runs of these tests."""
+    return tmp_path_factory.mktemp("rustgpt")
 
 
 @pytest.fixture(scope="module")
-def phased(cache: Path) -> tuple[Path, str]:
+def phased(folder: Path) -> tuple[Path, str]:
     """Both phases of a tiny recipe, three updates each, and what was printed."""
-    return cache / "run", train_phases(RECIPE, PHASES, cache / "run", overrides())
+    return folder / "run", train_phases(RECIPE, PHASES, folder / "run", overrides())
 
 
 def test_the_texts_are_short_end_with_the_marker_and_differ():
@@ -75,9 +73,9 @@ def test_the_texts_are_short_end_with_the_marker_and_differ():
         assert question.endswith("?") and text == f"User: {question} Assistant: {answer} {END}"
 
 
-def test_a_batch_is_a_document_in_file_order_without_its_last_and_its_first_token(cache: Path):
-    plan = resolve_phases(RECIPE, PHASES, cache, overrides(init__optimizer=False))["facts"]
-    run = assemble(plan, cache / "unused", ())
+def test_a_batch_is_a_document_in_file_order_without_its_last_and_its_first_token(folder: Path):
+    plan = resolve_phases(RECIPE, PHASES, folder, overrides(init__optimizer=False))["facts"]
+    run = assemble(plan, folder / "unused", ())
     with run.batches as batches:
         seen = [next(batches) for _ in range(len(FACTS) + 1)]
     end = int(run.tokenizer.encode(END)[0])
@@ -106,17 +104,17 @@ def test_one_vocabulary_covers_both_phases(phased: tuple[Path, str]):
 
 
 @pytest.mark.slow
-def test_the_second_phase_starts_from_the_first_with_its_optimizer(cache: Path):
+def test_the_second_phase_starts_from_the_first_with_its_optimizer(folder: Path):
     phases = {"one": {}, "two": {"train.steps": 0, "init.optimizer": True}}
     own = [(name, text) for name, text in overrides() if name != "train.steps"]
     config = resolve(RECIPE, [("train.steps", "3")]).config
-    train_phases(config, phases, cache / "handed", own)
+    train_phases(config, phases, folder / "handed", own)
     found = {}
     for name, step in (("one", 3), ("two", 0)):
-        plan = resolve_phases(config, phases, cache / "handed", own)[name]
-        run = assemble(plan, cache / "handed" / name, ())
+        plan = resolve_phases(config, phases, folder / "handed", own)[name]
+        run = assemble(plan, folder / "handed" / name, ())
         abstract = run.layout.abstract(run.create, run.hyper, run.key)
-        found[name] = checkpoint.load_learned(cache / "handed" / name, step, abstract)
+        found[name] = checkpoint.load_learned(folder / "handed" / name, step, abstract)
     one, two = found["one"], found["two"]
     assert all(np.array_equal(a, b) for a, b in pairs(one, two))
     counts = [leaf for leaf in jax.tree.leaves(two[1]) if leaf.ndim == 0]

@@ -11,15 +11,9 @@ import pytest
 from nanogpt_jax.checkpoint import digest_step
 from nanogpt_jax.data.corpus import AnyCorpus, Corpus, Documents, Mixture, Parts, Stream
 from nanogpt_jax.experiment import assembly
-from tests.runs import compiled_once, lines_of, small_run
+from tests.runs import lines_of, small_run
 
 FULL = {"checkpoint.every_steps": 3, "eval.every_steps": 6, "schedule.total_steps": 6}
-
-
-@pytest.fixture(autouse=True)
-def programs(tmp_path: Path) -> Iterator[None]:
-    with compiled_once(tmp_path):
-        yield
 
 
 def streamed() -> Stream:

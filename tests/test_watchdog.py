@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nanogpt_jax import errors
 from nanogpt_jax.checkpoint import Checkpoints
 from nanogpt_jax.errors import ExitCode
 from nanogpt_jax.watchdog import Watchdog
-from tests.runs import compiled_once, small_run
+from tests.runs import small_run
 
 HANG_SECONDS = 0.4
 HANGING = """
@@ -109,12 +108,6 @@ def test_a_beat_costs_less_than_a_thousandth_of_the_shortest_step(tmp_path: Path
 
 
 # What an end leaves behind.
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def held() -> dict[str, set[str]]:

@@ -3,7 +3,8 @@
 A client has `receive_seconds` from its first byte, or from connecting, to the end of a request's
 headers; bytes that trickle buy no time. What an answer writes must have left for the kernel within
 `write_seconds`, and a writer waits for it, so that a client that does not read holds one message
-of memory and `KERNEL_BYTES` of the kernel's, and costs no more answers than these. The deadline for a body is that of bodies.py.
+of memory and `KERNEL_BYTES` of the kernel's, and costs no more answers than these. The deadline
+for a body is that of bodies.py.
 
 While there is no room for one more generation, a request for one that comes whole is refused here:
 to parse it would cost as much as to serve a token.

@@ -6,7 +6,6 @@ It trains, so each test is several seconds in a process that has compiled nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,9 @@ from nanogpt_jax import errors, experiment
 from nanogpt_jax.checkpoint import digest_step, list_steps, newest_full_step, verify
 from nanogpt_jax.errors import ExitCode
 from nanogpt_jax.start import Start
-from tests.runs import compiled_once, content_of, lines_of, small_run
+from tests.runs import content_of, lines_of, small_run
 
 CHANGES = {"eval.every_steps": 0, "eval.samples": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def flip_a_bit(file: Path) -> None:

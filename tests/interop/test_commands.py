@@ -1,7 +1,6 @@
 """From a run to a folder, from a folder to a run, and training that starts from one."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ from nanogpt_jax.interop import open_pretrained
 from nanogpt_jax.models.gpt import Config
 from nanogpt_jax.sampling import Sampling
 from tests.interop.cases import CASES, assert_equal, learn, write
-from tests.runs import compiled_once, lines_of, small_plan, small_run, train
+from tests.runs import lines_of, small_plan, small_run, train
 
 # Without an update nothing is differentiated and compiled, and these weights are no zeros.
 GPT = {
@@ -27,12 +26,11 @@ GPT = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of characters; the runs of other tests find its programs compiled."""
     folder = tmp_path_factory.mktemp("runs")
-    with compiled_once(folder):
-        train(small_plan(folder, GPT, model="gpt"), folder / "run")
-        yield folder / "run"
+    train(small_plan(folder, GPT, model="gpt"), folder / "run")
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")

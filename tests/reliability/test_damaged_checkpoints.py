@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nanogpt_jax import checkpoint, errors
 from tests.reliability.conftest import Proven
-from tests.runs import compiled_once, lines_of, small_run
+from tests.runs import lines_of, small_run
 
 SAVED = (2, 4, 6)
 GOING_ON = {"train.steps": 8}
@@ -49,13 +49,12 @@ Harm = Callable[[Path, Path], None]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has saved steps 2, 4 and 6; its programs are kept for those that go on with it."""
     folder = tmp_path_factory.mktemp("whole")
-    with compiled_once(folder / "compiled"):
-        small_run(folder / "run")
-        assert tuple(checkpoint.list_steps(folder / "run")) == SAVED
-        yield folder / "run"
+    small_run(folder / "run")
+    assert tuple(checkpoint.list_steps(folder / "run")) == SAVED
+    return folder / "run"
 
 
 def files_of(run: Path, step: int) -> list[Path]:

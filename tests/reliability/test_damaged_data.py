@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,10 @@ import pytest
 from nanogpt_jax import errors
 from tests.reliability.conftest import Proven
 from tests.reliability.trainer import told
-from tests.runs import compiled_once, small_run
+from tests.runs import small_run
 
 CHANGES = {"train.steps": 3, "eval.every_steps": 0, "checkpoint.every_steps": 0}
 RECORDS = 10_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("compiled")
-    with compiled_once(folder):
-        yield folder
 
 
 def cut(path: Path) -> None:

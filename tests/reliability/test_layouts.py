@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nanogpt_jax.checkpoint import list_steps
-from tests.runs import compiled_once, lines_of, small_run
+from tests.runs import lines_of, small_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FULL = {"checkpoint.every_steps": 0, "eval.every_steps": 0}
@@ -52,12 +51,6 @@ for first, second in ((PMAP, FSDP), (FSDP, PMAP)):
         small_run(workdir, {**full, **layout, "train.steps": steps, "schedule.total_steps": 9})
 print(*layouts)
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def losses_of(workdir: Path) -> dict[int, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,10 @@ from nanogpt_jax import checkpoint, errors
 from nanogpt_jax import train as loop
 from tests.reliability.conftest import Proven
 from tests.reliability.saving import digests
-from tests.runs import compiled_once, lines_of, small_run
+from tests.runs import lines_of, small_run
 
 STEPS = 6
 CHANGES = {"train.steps": STEPS, "checkpoint.every_steps": 1, "checkpoint.keep": 10}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 class Poisoned:

@@ -23,7 +23,7 @@ from nanogpt_jax import checkpoint
 from nanogpt_jax.checkpoint import digest_step, list_steps, read_sidecar
 from nanogpt_jax.errors import ExitCode
 from tests.reliability.conftest import Proven
-from tests.runs import lines_of, steps_of
+from tests.runs import lines_of, own_core, steps_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 100
@@ -96,22 +96,20 @@ def signalling(
 def started(
     workdir: Path,
     changes: dict[str, int] | None = None,
-    programs: str = "programs",
+    programs: str = "",
     command: Sequence[str] = MAIN,
 ) -> Iterator[subprocess.Popen[str]]:
     """The main job on one core; it waits when its log is more than a page ahead of its reader.
 
-    What it compiles is kept in the folder `programs` beside it, for the next process.
+    What it tokenizes is kept beside it, and what it compiles where all tests keep it, unless the
+    folder `programs` beside it is asked for.
     """
-    core = min(os.sched_getaffinity(0))
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / programs),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "NANOGPT_CACHE": str(workdir.parent / "tokens"),
-    }
+    cache = {"NANOGPT_CACHE": str(workdir.parent / "tokens")}
+    if programs:
+        cache["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / programs)
     process = subprocess.Popen(
         [
-            *("taskset", "-c", str(core), sys.executable, *command),
+            *("taskset", "-c", str(own_core()), sys.executable, *command),
             *("--config=configs/tiny.py", f"--workdir={workdir}"),
             *(f"--config.{name}={value}" for name, value in (OPTIONS | (changes or {})).items()),
         ],

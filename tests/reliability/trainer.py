@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt_jax.checkpoint import list_steps
-from tests.runs import lines_of
+from tests.runs import lines_of, own_core
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = {
@@ -46,15 +46,10 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Training in `workdir`, its log appended to `<workdir>.log`; whatever is left of it is killed.
 
-    What it compiles and tokenizes is kept beside the directory, for the next process.
+    What it tokenizes is kept beside the directory, for the next process.
     """
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PLATFORMS": "cpu",
-        "NANOGPT_CACHE": str(workdir.parent / "tokens"),
-    }
-    command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable]
+    cache = {"JAX_PLATFORMS": "cpu", "NANOGPT_CACHE": str(workdir.parent / "tokens")}
+    command = ["taskset", "-c", str(own_core()), sys.executable]
     command += ["-m", "nanogpt_jax.main", "--config=configs/tiny.py", f"--workdir={workdir}"]
     values = {**OPTIONS, **(changes or {})}
     command += [f"--config.{name}={value}" for name, value in values.items()]

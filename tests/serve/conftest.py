@@ -11,7 +11,7 @@ import pytest
 
 from nanogpt_jax.serve.service import Service
 from nanogpt_jax.train import train
-from tests.runs import compiled_once, small_plan, tuned_run
+from tests.runs import small_plan, tuned_run
 
 MODEL = {
     "model.n_layer": 2,
@@ -24,38 +24,36 @@ MODEL = {
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for runs; programs are compiled once."""
-    folder = tmp_path_factory.mktemp("serve")
-    with compiled_once(folder):
-        yield folder
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for runs."""
+    return tmp_path_factory.mktemp("serve")
 
 
 @pytest.fixture(scope="session")
-def workdir(programs: Path) -> Path:
+def workdir(runs: Path) -> Path:
     """A run of two layers, with characters as tokens, a context of 64, and steps 2, 4 and 6."""
-    folder = programs / "text"
+    folder = runs / "text"
     folder.mkdir()
     train(small_plan(folder, MODEL, "gpt"), folder / "run")
     return folder / "run"
 
 
 @pytest.fixture(scope="session")
-def chat_workdir(programs: Path) -> Path:
+def chat_workdir(runs: Path) -> Path:
     """A run that knows tests.runs.ANSWERS by heart; its context has 32 tokens."""
-    folder = programs / "chat"
+    folder = runs / "chat"
     folder.mkdir()
     tuned_run(folder)
     return folder / "run"
 
 
 @pytest.fixture(scope="session")
-def shelf(programs: Path, workdir: Path) -> Path:
+def shelf(runs: Path, workdir: Path) -> Path:
     """A folder of runs on one text: `gpt`, `seeds/one` (24 milestones of the same model), `table`.
 
     The first is a copy of `workdir`, the last a table of embeddings without a site to look at.
     """
-    folder = programs / "shelf"
+    folder = runs / "shelf"
     (folder / "seeds").mkdir(parents=True)
     shutil.copytree(workdir, folder / "gpt")
     seed = {**MODEL, "seed": 1, "train.steps": 24, "checkpoint.milestones": 90}

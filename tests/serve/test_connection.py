@@ -79,7 +79,7 @@ def test_a_client_that_does_not_read_is_cut(port: int):
         time.sleep(0.8)
         connection.settimeout(10)
         held = len(read_all(connection))
-    # Linux gives twice what is asked, and the client's kernel takes some; by itself it takes megabytes.
+    # Linux gives twice what is asked, and the client's kernel takes some; by itself, megabytes.
     assert KERNEL_BYTES / 8 < held < 3 * KERNEL_BYTES
 
 

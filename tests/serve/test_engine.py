@@ -21,6 +21,7 @@ from nanogpt_jax.serve.engine import Engine, NotServing, QueueFull
 from nanogpt_jax.serve.service import Service
 from nanogpt_jax.slots import Drawn, Request
 from tests.fakes import compile_events
+from tests.runs import own_core
 
 WAIT = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -133,7 +134,10 @@ def test_neighbours_change_nothing(engine: Engine):
 def test_on_one_core_neighbours_do_not_change_the_last_bit(workdir: Path):
     """With more, XLA divides a sum among as many threads as are free."""
     ended = subprocess.run(
-        ["taskset", "-c", "0", sys.executable, "-m", "tests.serve.alone_and_amid", str(workdir)],
+        [
+            *("taskset", "-c", str(own_core())),
+            *(sys.executable, "-m", "tests.serve.alone_and_amid", str(workdir)),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

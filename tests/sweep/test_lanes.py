@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from nanogpt_jax.sweep.lanes import compile_lanes, stacked, train_lanes
 from nanogpt_jax.train import train
 from tests.fakes import fake_batch, hyper_of, recipe_of
 from tests.reliability.trainer import told
-from tests.runs import compiled_once, lines_of, small_plan, steps_of
+from tests.runs import lines_of, small_plan, steps_of
 
 DEEP = {
     "model.n_layer": 2,
@@ -48,12 +48,6 @@ OWN: tuple[dict[str, Any], ...] = (
     {"seed": 1, "optimizer.learning_rate": 0.03, "init.scale": 0.5, "optimizer.b2": 0.99},
     {"seed": 0, "schedule.warmup_steps": 3, "schedule.min_ratio": 0.5, "optimizer.clip_norm": 0.5},
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("lanes")):
-        yield
 
 
 def plans_in(folder: Path, own: Any = OWN, changes: Mapping[str, Any] = {}) -> dict[Path, Plan]:

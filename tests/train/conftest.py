@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,20 +13,8 @@ import pytest
 
 from nanogpt_jax import experiment
 from nanogpt_jax import train as loop
-from tests.runs import compiled_once, small_run
+from tests.runs import small_run
 from tests.train.tapped import TappedBatches
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs of all these files are kept."""
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(compiled: Path) -> Iterator[None]:
-    with compiled_once(compiled):
-        yield
 
 
 @pytest.fixture(scope="module")
