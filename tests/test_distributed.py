@@ -29,6 +29,7 @@ from tests.slurm_node import cluster
 __all__ = ["cluster"]  # a fixture
 
 STEP = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}
+SHORT = {"train.steps": 30, "eval.every_steps": 30, "checkpoint.every_steps": 30}
 ENDLESS = {"train.steps": 100_000, "eval.every_steps": 0, "checkpoint.every_steps": 20}
 
 
@@ -182,32 +183,38 @@ def alone(workdir: Path, changes: Mapping[str, object]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run `SHORT` of one process."""
+    workdir = tmp_path_factory.mktemp("alone") / "one"
+    alone(workdir, SHORT)
+    assert len(losses(workdir)) >= 3
+    return workdir
+
+
 def test_two_processes_have_the_losses_and_batches_of_one_and_the_first_writes(
-    tmp_path: Path,
+    one: Path, tmp_path: Path
 ) -> None:
-    changes = {"train.steps": 30, "eval.every_steps": 30, "checkpoint.every_steps": 30}
-    with Several(tmp_path / "two", changes) as run:
+    with Several(tmp_path / "two", SHORT) as run:
         assert run.codes() == [0, 0], run.said(0) + run.said(1)
         assert "2 x cpu" in run.said(0) and "step=30/30" in run.said(0)
         assert "step=" not in run.said(1)
-    alone(tmp_path / "one", changes)
-    assert len(losses(tmp_path / "one")) >= 3
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
-    assert digests(tmp_path / "two") == digests(tmp_path / "one")
-    one, two = (read_metrics(tmp_path / name / "metrics.jsonl")[30] for name in ("one", "two"))
-    np.testing.assert_allclose(two["val/loss"], one["val/loss"], rtol=1e-5)
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(one), rtol=1e-5)
+    assert digests(tmp_path / "two") == digests(one)
+    first, second = (read_metrics(run / "metrics.jsonl")[30] for run in (one, tmp_path / "two"))
+    np.testing.assert_allclose(second["val/loss"], first["val/loss"], rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["fsdp", "tensor"])
-def test_parameters_split_over_two_processes_are_saved_whole(tmp_path: Path, axis: str) -> None:
-    changes = {"train.steps": 30, "eval.every_steps": 30, "checkpoint.every_steps": 30}
-    split = {**changes, "parallel.data": 1, f"parallel.{axis}": 2}
+def test_parameters_split_over_two_processes_are_saved_whole(
+    one: Path, tmp_path: Path, axis: str
+) -> None:
+    split = {**SHORT, "parallel.data": 1, f"parallel.{axis}": 2}
     with Several(tmp_path / "two", split) as run:
         assert run.codes() == [0, 0], run.said(0) + run.said(1)
-    alone(tmp_path / "one", changes)
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
-    alone(tmp_path / "two", {**changes, "train.steps": 40})  # one process goes on with it
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(one), rtol=1e-5)
+    alone(tmp_path / "two", {**SHORT, "train.steps": 40})  # one process goes on with it
     assert list_steps(tmp_path / "two")[-1] == 40
 
 
@@ -280,8 +287,10 @@ def test_a_directory_in_use_is_refused_by_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_slurm_starts_two_and_they_find_each_other(cluster: dict[str, str], tmp_path: Path) -> None:
-    words = command(tmp_path / "run", {"train.steps": 30, "eval.every_steps": 0})
+def test_slurm_starts_two_and_they_find_each_other(
+    cluster: dict[str, str], one: Path, tmp_path: Path
+) -> None:
+    words = command(tmp_path / "run", SHORT)
     done = subprocess.run(
         ["srun", "-n2", "--cpus-per-task=1", "--overcommit", *words],
         cwd=REPOSITORY,
@@ -292,8 +301,7 @@ def test_slurm_starts_two_and_they_find_each_other(cluster: dict[str, str], tmp_
     )
     assert done.returncode == 0, done.stderr
     assert "2 x cpu" in done.stderr and done.stderr.count("step=30/30") == 1
-    alone(tmp_path / "one", {"train.steps": 30, "eval.every_steps": 0})
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5)
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(one), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -36,8 +36,10 @@ Run = Callable[..., dict[str, float]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A function that trains and gives the last metrics."""
+    # What a leak has tokenized is not for the next test.
+    monkeypatch.setenv("NANOGPT_CACHE", str(tmp_path / "tokens"))
 
     def start(source: str, model: str, **changes: Any) -> dict[str, float]:
         values = {"data.source": source, **SMALL, **changes}

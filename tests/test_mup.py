@@ -281,7 +281,7 @@ def test_what_a_model_computes_has_the_same_size_at_every_width_only_with_mup() 
 
 
 # The rates that are tried, as powers of two.
-POWERS = range(-10, -3)
+POWERS = range(-9, -4)
 
 
 def losses(width: int, *, mup: bool, steps: int = 60, seeds: int = 2) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A large file to tokens: how much memory all processes take, and how fast they are.
 
-NANOGPT_LARGE_MB=1000 pytest -m slow -n0 -s tests/data/test_large.py, for a gigabyte.
+NANOGPT_LARGE_MB=1000 pytest -m "" -n0 -s tests/data/test_large.py, for a gigabyte.
 """
 
 import contextlib
@@ -67,8 +67,10 @@ def tokenizer_file(large_file: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize(
+    "documents",
+    [pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.sweep)],
+)
 def test_a_large_file_takes_bounded_memory(
     large_file: Path,
     tokenizer_file: Path,

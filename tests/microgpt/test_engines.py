@@ -107,11 +107,17 @@ def test_the_command_prints_what_the_original_prints(
     assert lines[-1] == "sample 20: anton"
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "updates",
+    [pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.sweep)],
+)
 @pytest.mark.usefixtures("_no_garbage")
-def test_scalar_agrees_with_matrix_in_all_thousand_losses_and_all_names(names_text: str):
-    by_scalar, by_matrix = (start(engine, names_text, Settings()) for engine in (scalar, matrix))
-    assert by_scalar.losses() == pytest.approx(by_matrix.losses(), rel=0, abs=1e-10)
+def test_scalar_agrees_with_matrix_in_all_losses_and_all_names(names_text: str, updates: int):
+    settings = Settings(num_steps=updates)
+    by_scalar, by_matrix = (start(engine, names_text, settings) for engine in (scalar, matrix))
+    losses = by_scalar.losses()
+    assert len(losses) == updates
+    assert losses == pytest.approx(by_matrix.losses(), rel=0, abs=1e-10)
     assert by_scalar.names() == by_matrix.names()
 
 

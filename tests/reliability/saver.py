@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nanogpt_jax.checkpoint import items  # noqa: F401  Orbax, before any fork and not in each
 from nanogpt_jax.errors import NanogptError, exit_code_of
 from tests.reliability.saving import save
 
