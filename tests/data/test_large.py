@@ -21,7 +21,7 @@ from nanogpt_jax.data.store import encoding
 from tests.opened import open_corpus
 
 MB = 10**6
-SIZE_MB = int(os.environ.get("NANOGPT_LARGE_MB", "200"))
+SIZE_MB = int(os.environ.get("NANOGPT_LARGE_MB", "100"))
 # The library is measured on the beginning of the file.
 MEASURED_MB = 20
 OPEN = """

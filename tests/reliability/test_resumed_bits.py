@@ -78,11 +78,13 @@ def test_a_run_that_was_killed_has_the_losses_batches_and_state_of_an_unbroken_o
     break_and_compare(tmp_path, [27], {}, proven)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"data.prefetch": 0}, {"data.format": "stream"}, {"data.format": "documents"}],
-    ids=["inline", "stream", "documents"],
+    [
+        pytest.param({"data.prefetch": 0}, marks=pytest.mark.sweep, id="inline"),
+        pytest.param({"data.format": "stream"}, marks=pytest.mark.slow, id="stream"),
+        pytest.param({"data.format": "documents"}, marks=pytest.mark.sweep, id="documents"),
+    ],
 )
 def test_several_kills_change_no_bit(
     changes: dict[str, Any], tmp_path: Path, proven: Proven

@@ -94,12 +94,3 @@ def test_five_hundred_reads_meet_no_half_step(
     for _ in range(20):
         refuse(run, proven)
     assert process.poll() is None
-
-
-@pytest.mark.slow
-def test_a_hundred_reads_meet_no_half_step(
-    busy: tuple[Path, subprocess.Popen[bytes]], proven: Proven
-) -> None:
-    run, process = busy
-    read(run, 100, proven)
-    assert process.poll() is None

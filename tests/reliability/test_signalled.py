@@ -53,7 +53,7 @@ def interrupt_at_random(folder: Path, trials: int, seed: int, proven: Proven) ->
         proven("T5", seconds, "s until ended")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_eight_signals_at_random_moments_lose_no_step(tmp_path: Path, proven: Proven) -> None:
     interrupt_at_random(tmp_path, 8, 1, proven)
 
