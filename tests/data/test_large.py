@@ -97,7 +97,7 @@ def test_a_large_file_takes_bounded_memory(
     assert peak_bytes < (300 + 150 * processes) * MB
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_rate_of_the_library_on_the_same_file(large_file: Path, tokenizer_file: Path):
     library = tokenizers.Tokenizer.from_file(str(tokenizer_file))
     texts = open_corpus(f"text:{large_file}").read(0).train.texts

@@ -27,7 +27,7 @@ GPT = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of characters; the runs of other tests find its programs compiled."""
+    """A run of characters."""
     folder = tmp_path_factory.mktemp("runs")
     train(small_plan(folder, GPT, model="gpt"), folder / "run")
     return folder / "run"

@@ -109,7 +109,7 @@ def test_the_command_prints_what_the_original_prints(
 
 @pytest.mark.parametrize(
     "updates",
-    [pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.sweep)],
+    [pytest.param(100, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.sweep)],
 )
 @pytest.mark.usefixtures("_no_garbage")
 def test_scalar_agrees_with_matrix_in_all_losses_and_all_names(names_text: str, updates: int):

@@ -16,8 +16,8 @@ from tests.reliability.conftest import Proven
 from tests.reliability.saving import Ended, digests, go_on
 
 KINDS = ("rename", "mkdir", "open", "write", "fsync", "unlink")
-# Without these two kinds nothing gets a name: their calls are the few of which each counts.
-NAMING = ("rename", "mkdir")
+# What makes a save the newest one, and what makes it last.
+DECIDING = ("rename", "mkdir", "fsync")
 ROUNDS = 5
 Saver = Callable[..., Ended]
 
@@ -92,7 +92,7 @@ def test_a_kill_before_an_early_a_middle_and_a_late_call_of_each_kind_loses_one_
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=pytest.mark.slow if kind in NAMING else pytest.mark.sweep)
+        pytest.param(kind, marks=pytest.mark.slow if kind in DECIDING else pytest.mark.sweep)
         for kind in KINDS
     ],
 )

@@ -50,7 +50,7 @@ Harm = Callable[[Path, Path], None]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has saved steps 2, 4 and 6; its programs are kept for those that go on with it."""
+    """A run that has saved steps 2, 4 and 6."""
     folder = tmp_path_factory.mktemp("whole")
     small_run(folder / "run")
     assert tuple(checkpoint.list_steps(folder / "run")) == SAVED

@@ -105,7 +105,7 @@ def refuse_every(
 def test_whatever_call_is_refused_it_is_told(
     fault: Fault, mode: str, saver: Saver, begun: Path, tmp_path: Path, proven: Proven
 ) -> None:
-    refuse_every(9, saver, begun, tmp_path, fault, mode, proven)
+    refuse_every(4, saver, begun, tmp_path, fault, mode, proven)
 
 
 @pytest.mark.sweep

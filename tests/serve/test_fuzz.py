@@ -51,7 +51,7 @@ def document(address: str, folder: Path) -> Path:
     ("phases", "most_examples", "least_cases"),
     [
         ("examples,fuzzing", 3, 40),
-        pytest.param("examples,coverage,fuzzing", 15, 500, marks=pytest.mark.slow),
+        pytest.param("examples,coverage,fuzzing", 60, 1500, marks=pytest.mark.slow),
         pytest.param("examples,coverage,fuzzing", 1000, 10_000, marks=pytest.mark.sweep),
     ],
 )

@@ -203,7 +203,7 @@ def test_some_seconds_of_mixed_traffic_leave_the_server_as_it_was(workdir: Path)
 @pytest.mark.parametrize(
     ("minutes", "every_seconds"),
     [
-        pytest.param(2, 2, marks=pytest.mark.sweep, id="two minutes"),
+        pytest.param(2, 2, marks=pytest.mark.slow, id="two minutes"),
         pytest.param(30, 10, marks=pytest.mark.sweep, id="thirty minutes"),
     ],
 )
