@@ -36,6 +36,8 @@ QUEUED = 200
 ENDLESS = 1_000_000
 SHORT_SECONDS = 0.5
 HEAD = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+# Where an event begins: a header, which comes before, allows images from "data: " too.
+EVENT = b"\ndata: "
 # /api/generate slides its window, so that it has no end of its own; /v1 ends with the context.
 CAPS = Caps(rate=0, max_tokens=ENDLESS, queue_length=2 * QUEUED)
 
@@ -82,25 +84,16 @@ def read_until(connection: socket.socket, words: bytes) -> None:
         received += connection.recv(1000)
 
 
-def nearly_all(numbers: list[float]) -> float:
-    """What 19 of 20 do not exceed.
-
-    A small model makes 16 tokens in a few milliseconds, and where other processes keep every core
-    busy, a thread now and then waits longer than that for one.
-    """
-    return statistics.quantiles(numbers, n=20)[-1]
-
-
 def test_a_stream_whose_client_closes_ends_at_once(abused: tuple[Engine, int]):
     engine, port = abused
     cancelled, after_close = engine.stats().cancelled, []
     for _ in range(QUEUED):
         with connect(port, STREAM) as leaving:
-            read_until(leaving, b"data: ")
+            read_until(leaving, EVENT)
         tokens = engine.stats().tokens
         assert until(lambda: engine.stats().free_slots == 2) < BACK_SECONDS
         after_close.append(engine.stats().tokens - tokens)
-    assert nearly_all(after_close) <= MOST_TOKENS_AFTER_CLOSE
+    assert max(after_close) <= MOST_TOKENS_AFTER_CLOSE
     assert engine.stats().cancelled - cancelled > QUEUED / 2  # few were at their end
 
 
@@ -227,7 +220,7 @@ def test_two_hundred_streams_that_close_leave_nothing_behind(workdir: Path):
         slowest, after_close = 0.0, []
         for _ in range(QUEUED):
             with connect(process.port, STREAM) as leaving:
-                read_until(leaving, b"data: ")
+                read_until(leaving, EVENT)
             closed, tokens = time.monotonic(), process.numbers()["generated_tokens_total"]
             while (after := process.numbers())["free_slots"] < 4:
                 assert time.monotonic() - closed < BACK_SECONDS
@@ -235,6 +228,6 @@ def test_two_hundred_streams_that_close_leave_nothing_behind(workdir: Path):
             after_close.append(after["generated_tokens_total"] - tokens)
         most = max(after_close)
         print(f"slots back within {slowest:.3f} s, at most {most:.0f} tokens after the close")
-        assert nearly_all(after_close) <= MOST_TOKENS_AFTER_CLOSE
+        assert most <= MOST_TOKENS_AFTER_CLOSE
         assert after["resident_bytes"] - before["resident_bytes"] < MOST_GROWN_BYTES
         assert after["open_files"] <= before["open_files"]
