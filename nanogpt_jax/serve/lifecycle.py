@@ -133,6 +133,7 @@ class Server(uvicorn.Server):
         """Begins to drain; the second time, ends the process."""
         now = time.monotonic()
         if self._signalled is None:
+            self._tell()  # who asked /ready before a tick, and ends the server, finds it said
             self._signalled = now
             logging.warning("%s: draining; a second signal ends at once", number.name)
             self._draining = asyncio.get_running_loop().create_task(self._drain_and_exit())
@@ -146,11 +147,15 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Tells once that the server is ready; uvicorn calls it ten times a second."""
+        """uvicorn calls it ten times a second."""
+        self._tell()
+        if not self._announced and self._is_dead():
+            self.failed = self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _tell(self) -> None:
+        """Tells that the server is ready, the first time that it is."""
         if not self._announced and self._is_ready():
             self._announced = True
             _settle()
             self._announce()
-        if not self._announced and self._is_dead():
-            self.failed = self.should_exit = True
-        return await super().on_tick(counter)

@@ -67,6 +67,38 @@ def test_an_echo_of_the_signal_is_none_and_a_second_one_ends_at_once():
         assert process.wait(2) == ExitCode.ABORTED
 
 
+READY_AND_SIGNALLED = """
+import asyncio, os, signal
+from tests.serve.live import Patience, Server, application, bind
+
+seen = []
+
+class Signalled(Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        asyncio.get_running_loop().call_later(0.15, self.load)  # between two ticks
+
+    def load(self):
+        seen.append("loaded")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+Signalled(
+    application,
+    Patience(),
+    drain=lambda: seen.append("drained"),
+    is_ready=lambda: seen == ["loaded"],
+    announce=lambda: seen.append("announced"),
+).run([bind("127.0.0.1", 0)])
+print(*seen)
+"""
+
+
+def test_a_server_that_is_told_to_end_as_it_becomes_ready_has_said_so_before_it_drains():
+    words = [sys.executable, "-c", READY_AND_SIGNALLED]
+    said = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout == "loaded announced drained\n"
+
+
 def test_idle_connections_do_not_hold_the_end_up():
     with started(drain_seconds=0) as (process, port):
         with connect(port, PROBE.replace(b"close", b"keep-alive")) as idle, connect(port) as silent:
