@@ -267,19 +267,32 @@ def test_a_named_device_extra_overrules_the_device(checkout: Checkout) -> None:
 def test_ci_fails_on_a_skip_that_wants_no_accelerator(
     checkout: Checkout, summary: str, code: int
 ) -> None:
+    result = run_ci(checkout, pytest=f"echo '{summary}'")
+    assert result.returncode == code, result.stderr
+    assert f"accelerator: {2 if 'needs_gpu' in summary else 0};" in result.stdout
+    assert ("== tests of the inspector: passed" in result.stdout) == (code == 0)
+
+
+@pytest.mark.parametrize("program", ["ruff", "pyright"])
+def test_ci_fails_on_what_is_checked_beside_before_the_tests_begin(
+    checkout: Checkout, program: str
+) -> None:
+    result = run_ci(checkout, **{program: "sleep 0.5; exit 3"})
+    assert result.returncode == 3, result.stderr
+    assert "== inspector: passed" in result.stdout and "== tests" not in result.stdout
+
+
+def run_ci(checkout: Checkout, **programs: str) -> subprocess.CompletedProcess[str]:
+    """.ci/run with programs that do nothing but what is given."""
     given = checkout.programs / "given"
-    write_program(given / "pytest", f"#!/usr/bin/env bash\necho '{summary}'\n")
-    for name in ("python", "ruff", "pyright"):
-        write_program(given / name, "#!/usr/bin/env bash\n")
+    for name in ("pytest", "python", "ruff", "pyright", "true"):
+        write_program(given / name, f"#!/usr/bin/env bash\n{programs.get(name, '')}\n")
     for name in ("install_chromium", "build_ui", "test_ui"):
         write_program(checkout.root / "scripts" / name, "#!/usr/bin/env bash\n")
-    result = subprocess.run(
+    return subprocess.run(
         ["bash", checkout.root / ".ci" / "run"],
         env=checkout.environment({"NANOGPT_PYTHON": str(given / "python")}),
         capture_output=True,
         text=True,
         timeout=20,
     )
-    assert result.returncode == code, result.stderr
-    assert f"accelerator: {2 if 'needs_gpu' in summary else 0};" in result.stdout
-    assert ("== types: passed" in result.stdout) == (code == 0)

@@ -181,6 +181,7 @@ def measures_of(workdir: Path) -> dict[tuple[int, str], float]:
     return found
 
 
+@pytest.mark.brief
 def test_one_device_and_two_have_the_same_bits(tmp_path: Path, proven: Proven) -> None:
     runs = [train(tmp_path / str(devices), devices, TINY) for devices in (1, 2)]
     assert [devices_of(workdir) for workdir in runs] == [[1, 1], [2, 2]]

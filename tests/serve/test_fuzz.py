@@ -50,7 +50,7 @@ def document(address: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("phases", "most_examples", "least_cases"),
     [
-        ("examples,fuzzing", 3, 40),
+        pytest.param("examples,fuzzing", 3, 40, marks=pytest.mark.brief),
         pytest.param("examples,coverage,fuzzing", 60, 1500, marks=pytest.mark.slow),
         pytest.param("examples,coverage,fuzzing", 1000, 10_000, marks=pytest.mark.sweep),
     ],

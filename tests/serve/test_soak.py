@@ -194,6 +194,7 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     return statistics.linear_regression(xs, ys).slope
 
 
+@pytest.mark.brief
 def test_some_seconds_of_mixed_traffic_leave_the_server_as_it_was(workdir: Path):
     soaked = soak(workdir, seconds=10, every_seconds=1)
     report(soaked, seconds=10)
