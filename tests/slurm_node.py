@@ -19,7 +19,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     if not TOOL.is_file():
         pytest.skip(f"found no {TOOL.name}, which starts a Slurm")
     own = os.environ | {"SLURM_ROOT": str(tmp_path / "slurm")}
-    subprocess.run([TOOL, "start"], env=own, check=True, capture_output=True)
+    subprocess.run([TOOL, "start"], env=own, check=True)  # what it says is shown if it fails
     try:
         said = subprocess.run([TOOL, "env"], env=own, check=True, capture_output=True, text=True)
         shown = subprocess.run(
