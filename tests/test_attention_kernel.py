@@ -79,6 +79,7 @@ def test_on_a_cpu_our_own_code_attends_and_nothing_is_said(lines: list[str]):
     assert lines == []
 
 
+@pytest.mark.slow
 def test_what_was_seen_to_work_is_chosen_with_one_line_and_tried_once(
     install: Any, lines: list[str]
 ):
@@ -264,6 +265,7 @@ def test_a_config_that_cudnn_can_never_do_is_refused_before_a_device_is_touched(
         resolve(base, [("train.attention", "cudnn"), *words.items()])
 
 
+@pytest.mark.slow
 def test_what_is_asked_of_cudnn_is_causal_attention_as_it_lays_arrays_out(
     monkeypatch: pytest.MonkeyPatch,
 ):

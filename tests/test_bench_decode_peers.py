@@ -17,6 +17,7 @@ SIZES = {"n_layer": 1, "n_head": 2, "d_model": 16, "length": 32, "vocab": 29}
 CONFIG = gpt.Config(n_layer=2, n_head=2, d_model=16, max_seq_len=4096)
 
 
+@pytest.mark.slow
 def test_both_sides_draw_as_many_tokens_as_the_row_says():
     pytest.importorskip("transformers")
     from nanogpt_jax.bench.peers import transformers_decode
@@ -41,6 +42,7 @@ def test_tokens_of_the_bandwidth_row_read_what_gpt2_holds():
     assert row.amount == pytest.approx(4e-9 * tokens * (124_439_808 - 1024 * 768))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_loop_of_steps_holds_no_copy_of_its_cache(batch: int):
     model = models.build("gpt", CONFIG, 29)

@@ -69,6 +69,7 @@ def test_the_batch_grows_with_the_memory_by_powers_of_two(gigabytes: int, rows: 
     assert gpu.largest_batch(gpu.GPT2_124M, gigabytes * 10**9) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_known")
 def test_a_round_of_every_contest_of_ours_runs_and_is_judged():
     cpu = {**MACHINE, "kind": "cpu", "obstacle": "a CPU"}

@@ -192,6 +192,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_and_batches_of_one_and_the_first_writes(
     one: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return start
 
 
+@pytest.mark.slow
 def test_the_embedding_model_reaches_what_one_character_tells_of_the_next(run: Run):
     """The process remembers two characters; the model sees one."""
     process = families.markov(order=2, states=8, concentration=0.5, seed=0)

@@ -156,6 +156,7 @@ def test_a_request_draws_the_same_streamed_alone_and_completed_amid_others(gpt: 
     assert backwards == together[::-1]
 
 
+@pytest.mark.slow
 def test_a_completion_draws_the_same_while_the_room_of_its_cache_grows():
     long = case_of("gpt", context=80)
     prompts, sampling = [[3, 1] * 20, [9], [2, 6]], Sampling(seed=3, temperature=0.7)

@@ -99,6 +99,7 @@ def same(one: Any, other: Any) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
+@pytest.mark.slow
 def test_at_the_base_width_everything_is_as_without_the_switch() -> None:
     off, at_base, wider = (updated(mup_base_width=base) for base in (0, 16, 8))
     assert same(off[:2], at_base[:2]) and off[2] == at_base[2]
@@ -113,6 +114,7 @@ def test_the_base_width_reaches_the_recipe() -> None:
     assert build_recipe(embedding, model, V).width_ratio == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["nanochat", "gpt2", "kaiming"])
 def test_a_wider_head_starts_smaller_and_a_matrix_with_the_root_of_it(init: str) -> None:
     def spreads(width: int) -> list[float]:

@@ -108,6 +108,7 @@ def test_greedy_texts_of_a_thousand_prompts_are_those_of_plain_decoding(proposer
     assert 0 < slots.accepted < slots.drafted
 
 
+@pytest.mark.slow
 def test_sampled_texts_are_those_of_plain_decoding_beyond_the_context_too(proposer: Proposer):
     rng = random.Random(1)
     requests = [

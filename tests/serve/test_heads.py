@@ -31,6 +31,7 @@ def run_of(name: str, **fields: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_mixture_of_experts_tells_its_routing_layer_by_layer():
     run = run_of("moe", n_layer=2, n_head=2, n_expert=4, n_active=2)
     heads = Heads(run, TOKENS)

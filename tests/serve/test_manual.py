@@ -80,6 +80,7 @@ def test_every_reference_of_the_document_leads_to_a_form(app: FastAPI):
     assert not any("__" in name for name in names)  # two forms of one name
 
 
+@pytest.mark.slow
 def test_every_example_is_answered_or_refused_for_what_this_server_is(
     client: TestClient, page: str
 ):

@@ -66,6 +66,7 @@ def measured(workdir: Path) -> list[float]:
     return [line["val/loss"] for line in lines_of(workdir) if "val/loss" in line]
 
 
+@pytest.mark.slow
 def test_every_lane_is_the_run_that_it_would_be_alone(tmp_path: Path) -> None:
     lanes, alone = plans_in(tmp_path / "lanes"), plans_in(tmp_path / "alone")
     assert set(train_lanes(lanes).values()) == {None}
@@ -122,6 +123,7 @@ def test_in_double_precision_two_hundred_updates_agree_to_ten_digits(optimizer: 
     assert len({float(own) for own in sums.loss.nats}) == len(rates)
 
 
+@pytest.mark.slow
 def test_a_lane_that_is_not_finite_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     own = (
         {"seed": 0},
@@ -141,6 +143,7 @@ def test_a_lane_that_is_not_finite_leaves_the_others_as_they_are(tmp_path: Path)
     assert 6 not in list_steps(tmp_path / "sick/lane1")
 
 
+@pytest.mark.slow
 def test_lanes_of_one_seed_share_their_batches(tmp_path: Path) -> None:
     lanes = plans_in(
         tmp_path / "lanes", [{"optimizer.learning_rate": rate} for rate in (0.01, 0.02)]
