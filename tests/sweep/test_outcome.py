@@ -108,7 +108,8 @@ ROUNDS = Sweep(
 )
 
 
-def test_fresh_seeds_alone_decide_and_the_first_round_is_shown_beside(tmp_path: Path) -> None:
+def both_rounds() -> list[Ended]:
+    """ReLU² best in the first round, GELU with the fresh seeds."""
     found = [
         Ended(Trial(number, point), value, False)
         for number, (point, value) in enumerate(
@@ -119,12 +120,21 @@ def test_fresh_seeds_alone_decide_and_the_first_round_is_shown_beside(tmp_path: 
         for name, rate, value in (("relu2", 0.1, 3.0), ("gelu", 0.01, 2.0 + seed / 1000)):
             point = {"model.activation": name, "optimizer.learning_rate": rate, "seed": seed}
             found.append(Ended(Trial(len(found), point), value, False))
-    table = outcome.report(ROUNDS, found, tmp_path)
+    return found
+
+
+def test_fresh_seeds_alone_decide_and_the_first_round_is_shown_beside(tmp_path: Path) -> None:
+    table = outcome.report(ROUNDS, both_rounds(), tmp_path)
     assert "| relu2 | 2.0000 | **0.5000** |" in table and "| gelu | **1.0000** | 1.1000 |" in table
     best, other = table.splitlines()[-2:]
     assert best.startswith("| gelu | 0.01 | 2.0080 |") and other.startswith("| relu2 | 0.1 | 3.0")
     with open(tmp_path / "trials.csv") as file:
         assert [row["seed"] for row in csv.DictReader(file)][3:5] == ["", "7"]
+
+
+def test_what_was_tried_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    outcome.report(ROUNDS, both_rounds(), tmp_path)
     assert (tmp_path / "objective.png").stat().st_size > 5000
 
 
