@@ -83,7 +83,7 @@ def test_the_tables_of_a_page_are_what_its_trials_give(folder: Path) -> None:
         return  # it has not ended, and claims nothing: see the test before
     sweep = load_sweep(folder / "sweep.py")
     ended = read_trials(sweep, folder / "trials.csv")
-    arms = arms_of(sweep, judging(ended) if sweep.fresh_seeds else ended)
+    arms = arms_of(sweep, judging(sweep, ended) if sweep.fresh_seeds else ended)
     tables = [table_of_tuning(sweep, ended)] if sweep.tuned else []
     tables.append(table_of(sweep, arms))
     assert (folder / "table.md").read_text() == "\n\n".join(tables) + "\n"

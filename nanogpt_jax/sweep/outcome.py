@@ -37,7 +37,7 @@ def report(sweep: Sweep, ended: Sequence[Ended], folder: Path) -> str:
     """Writes everything into `folder`, and returns the table of arms."""
     ended = sorted(ended, key=lambda each: each.trial.number)
     _write_trials(sweep, ended, folder)
-    arms = arms_of(sweep, judging(ended) if sweep.fresh_seeds else ended)
+    arms = arms_of(sweep, judging(sweep, ended) if sweep.fresh_seeds else ended)
     table = table_of(sweep, arms)
     if sweep.fresh_seeds:
         table = f"{table_of_tuning(sweep, ended)}\n\n{table}"
@@ -91,7 +91,12 @@ def table_of_tuning(sweep: Sweep, ended: Sequence[Ended]) -> str:
     """
     rows: dict[str, dict[str, float | None]] = {}
     columns: dict[str, None] = {}
-    for trial, value, _ in tuning(ended):
+    grid = list(sweep.space.points())
+    ordered = sorted(  # a grid that has grown has later trials between the earlier ones
+        tuning(ended),
+        key=lambda each: grid.index(each.trial.point) if each.trial.point in grid else len(grid),
+    )
+    for trial, value, _ in ordered:
         arm = ", ".join(shown(each) for each in arm_of(sweep, trial.point).values()) or "all"
         column = ", ".join(shown(trial.point[name]) for name in sweep.tuned if name in trial.point)
         columns[column] = None

@@ -65,7 +65,7 @@ def _draw_rounds(axes: Any, sweep: Sweep, held: Sequence[Ended], name: str) -> N
         first = sorted(tuning(members), key=lambda each: each.trial.point[name])
         colour = f"C{number}"
         axes.plot(*_places(axes, first, name), "o-", color=colour, fillstyle="none", label=label)
-        axes.plot(*_places(axes, judging(members), name), "o", color=colour, alpha=0.7)
+        axes.plot(*_places(axes, judging(sweep, members), name), "o", color=colour, alpha=0.7)
 
 
 def _places(axes: Any, held: Sequence[Ended], name: str) -> tuple[list[Any], list[float | None]]:

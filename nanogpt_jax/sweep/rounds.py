@@ -7,7 +7,7 @@ three is better than it will be again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from nanogpt_jax.sweep.space import Point
 from nanogpt_jax.sweep.spec import SEED, Ended, Sweep
@@ -16,11 +16,6 @@ from nanogpt_jax.sweep.spec import SEED, Ended, Sweep
 def tuning(ended: Iterable[Ended]) -> list[Ended]:
     """The trials of the first round."""
     return [each for each in ended if SEED not in each.trial.point]
-
-
-def judging(ended: Iterable[Ended]) -> list[Ended]:
-    """The trials of the second round."""
-    return [each for each in ended if SEED in each.trial.point]
 
 
 def arm_of(sweep: Sweep, point: Point) -> Point:
@@ -39,6 +34,17 @@ def winners(sweep: Sweep, ended: Iterable[Ended]) -> list[Point]:
         if arm not in best or sign * value < best[arm][0]:
             best[arm] = sign * value, trial.point
     return [point for _, point in best.values()]
+
+
+def judging(sweep: Sweep, ended: Sequence[Ended]) -> list[Ended]:
+    """The trials of the second round, at the rates that are the best by now: a grid may grow."""
+    best = winners(sweep, ended)
+    return [
+        each
+        for each in ended
+        if SEED in each.trial.point
+        and {name: value for name, value in each.trial.point.items() if name != SEED} in best
+    ]
 
 
 def confirmations(sweep: Sweep, ended: Iterable[Ended]) -> Iterator[Point]:

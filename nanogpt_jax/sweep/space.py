@@ -46,10 +46,6 @@ class Space(Protocol):
         """One of them, as `trial` chooses; `place` tells equal addresses of a chain apart."""
         ...
 
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        """What `suggest` must be told to give `point`; None where it is not in the space."""
-        ...
-
     def addresses(self) -> list[str]:
         """The fields that points change, each once."""
         ...
@@ -68,10 +64,6 @@ class Choice:
 
     def suggest(self, trial: Suggest, place: str = "") -> Point:
         return {self.address: trial.suggest_categorical(place + self.address, self.values)}
-
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        value = point.get(self.address)
-        return {place + self.address: value} if value in self.values else None
 
     def addresses(self) -> list[str]:
         return [self.address]
@@ -96,11 +88,6 @@ class Range:
         name = place + self.address
         return {self.address: trial.suggest_float(name, self.low, self.high, log=self.log)}
 
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        value = point.get(self.address)
-        inside = isinstance(value, (int, float)) and self.low <= value <= self.high
-        return {place + self.address: value} if inside else None
-
     def addresses(self) -> list[str]:
         return [self.address]
 
@@ -117,10 +104,6 @@ class Product:
 
     def suggest(self, trial: Suggest, place: str = "") -> Point:
         return _merged([space.suggest(trial, place) for space in self.spaces])
-
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        named = [space.name(point, place) for space in self.spaces]
-        return None if None in named else _merged([each for each in named if each is not None])
 
     def addresses(self) -> list[str]:
         return _once(address for space in self.spaces for address in space.addresses())
@@ -139,12 +122,6 @@ class Zip:
     def suggest(self, trial: Suggest, place: str = "") -> Point:
         points = list(self.points())
         return points[trial.suggest_categorical(place + self._label(), range(len(points)))]
-
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        for index, own in enumerate(self.points()):
-            if own.items() <= point.items():
-                return {place + self._label(): index}
-        return None
 
     def addresses(self) -> list[str]:
         return _once(address for space in self.spaces for address in space.addresses())
@@ -167,15 +144,6 @@ class Chain:
         label = f"{place}chain"
         part = trial.suggest_categorical(label, range(len(self.spaces)))
         return self.spaces[part].suggest(trial, f"{label}{part}/")
-
-    def name(self, point: Mapping[str, Value], place: str = "") -> dict[str, Any] | None:
-        label = f"{place}chain"
-        for part, space in enumerate(self.spaces):
-            named = space.name(point, f"{label}{part}/")
-            beyond = set(self.addresses()) - set(space.addresses())
-            if named is not None and not beyond & point.keys():
-                return {label: part, **named}
-        return None
 
     def addresses(self) -> list[str]:
         return _once(address for space in self.spaces for address in space.addresses())

@@ -43,6 +43,8 @@ class Study:
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}
         for each in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if POINT not in each.user_attrs:
+                continue  # its controller was killed before it chose, or is about to choose
             self._live[each.number] = optuna.Trial(self._study, each._trial_id)
             self._reported[each.number] = set(each.intermediate_values)
 
@@ -52,19 +54,20 @@ class Study:
 
     def next(self) -> Trial | None:
         """A trial that nobody has begun; None when all have."""
-        begun = self._study.get_trials(deepcopy=False)
-        wanted = None
+        every = self._study.get_trials(deepcopy=False)
+        begun = [each.user_attrs[POINT] for each in every if POINT in each.user_attrs]
         if self._sweep.sampler == "grid":
-            known = [each.user_attrs.get(POINT) for each in begun]
-            points = (point for point in self._points() if point not in known)
-            if (wanted := next(points, None)) is None:
+            # Told to Optuna as an attribute alone: its parameters never take another choice in, and
+            # who finds the best at the edge of a grid adds values and goes on.
+            point = next((point for point in self._points() if point not in begun), None)
+            if point is None:
                 return None
-            self._study.enqueue_trial(_named(self._sweep, wanted))
-        elif len(begun) >= self._sweep.trials:
+            asked = self._study.ask()
+        elif len(begun) < self._sweep.trials:
+            asked = self._study.ask()
+            point = self._sweep.space.suggest(asked)
+        else:
             return None
-        asked = self._study.ask()
-        drawn = self._sweep.space.suggest(asked)
-        point = wanted or drawn
         asked.set_user_attr(POINT, point)
         self._live[asked.number] = asked
         return Trial(asked.number, point)
@@ -121,17 +124,13 @@ class Study:
             "direction": self._sweep.direction,
             "fixed": dict(self._sweep.fixed),
         }
+        if self._sweep.sampler != "grid":  # what is drawn depends on what was drawn from
+            said["space"] = repr(self._sweep.space)
         held = self._study.user_attrs.get("sweep", said)
         if wrong := [name for name in said if held.get(name) != said[name]]:
             told = "; ".join(f"{name} was {held.get(name)}, is {said[name]}" for name in wrong)
             raise Mismatch(f"the folder holds another sweep: {told}; choose another --workdir")
         self._study.set_user_attr("sweep", said)
-
-
-def _named(sweep: Sweep, point: Point) -> dict[str, object]:
-    named = sweep.space.name(point)
-    assert named is not None, "a point of the space is in the space"
-    return named
 
 
 def _last_report(trial: FrozenTrial) -> float | None:

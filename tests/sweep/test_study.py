@@ -15,6 +15,8 @@ from nanogpt_jax.errors import ConfigError, ExitCode, Mismatch
 from nanogpt_jax.sweep import Sweep, choice, loguniform, product
 from nanogpt_jax.sweep.controller import Controller
 from nanogpt_jax.sweep.launching import Job, Task
+from nanogpt_jax.sweep.outcome import arms_of
+from nanogpt_jax.sweep.rounds import judging
 from nanogpt_jax.sweep.study import Study
 
 GRID = product(choice("optimizer.learning_rate", 0.001, 0.01), choice("seed", 0, 1))
@@ -56,6 +58,24 @@ def test_a_folder_of_another_sweep_is_refused_with_what_differs(tmp_path: Path) 
     Study(sweep_of(), tmp_path)
     with pytest.raises(Mismatch, match="objective was val/loss, is train/loss"):
         Study(sweep_of(objective="train/loss"), tmp_path)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_what_is_drawn_from_another_space_is_refused(sampler: str, tmp_path: Path) -> None:
+    drawn = {"sampler": sampler, "trials": 3}
+    Study(sweep_of(space=choice("seed", 0, 1), **drawn), tmp_path)
+    with pytest.raises(Mismatch, match=r"space was .*0, 1.*, is .*0, 1, 2.* choose another"):
+        Study(sweep_of(space=choice("seed", 0, 1, 2), **drawn), tmp_path)
+
+
+def test_a_trial_that_was_asked_for_and_never_chosen_is_none(tmp_path: Path) -> None:
+    study = Study(sweep_of(), tmp_path)
+    study.next()
+    study._study.ask()  # its controller is killed here
+    after = Study(sweep_of(), tmp_path)
+    assert [each.number for each in after.under_way()] == [0] and after.ended() == []
+    points = [trial.point for trial in iter(after.next, None)]
+    assert points == list(GRID.points())[1:]
 
 
 def test_tpe_finds_a_valley_sooner_than_chance(tmp_path: Path) -> None:
@@ -191,6 +211,23 @@ def test_a_second_round_trains_the_best_of_each_arm_on_fresh_seeds(tmp_path: Pat
     relu2 = {"model.activation": "relu2", "optimizer.learning_rate": 0.01}
     gelu = {"model.activation": "gelu", "optimizer.learning_rate": 0.001}
     assert points == [{**arm, "seed": seed} for seed in (7, 8) for arm in (relu2, gelu)]
+
+
+def test_a_grid_that_grows_is_gone_on_with_and_another_best_is_judged_anew(tmp_path: Path) -> None:
+    def tried(*rates: float) -> list[tuple[float, int | None]]:
+        """What is trained; the larger the rate, the better."""
+        sweep = sweep_of(**TUNED | {"space": choice("optimizer.learning_rate", *rates)})
+        study, found = Study(sweep, tmp_path), []
+        while (trial := study.next()) is not None:
+            rate = trial.point["optimizer.learning_rate"]
+            study.tell(trial.number, 1 / rate)
+            found.append((rate, trial.point.get("seed")))
+        (arm,) = arms_of(sweep, judging(sweep, study.ended()))
+        assert arm.point["optimizer.learning_rate"] == max(rates) and set(arm.values) == {7, 8}
+        return found
+
+    assert tried(0.1, 0.2) == [(0.1, None), (0.2, None), (0.2, 7), (0.2, 8)]
+    assert tried(0.05, 0.1, 0.2, 0.4) == [(0.05, None), (0.4, None), (0.4, 7), (0.4, 8)]
 
 
 @pytest.mark.parametrize(
