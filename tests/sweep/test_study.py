@@ -219,7 +219,7 @@ def test_a_grid_that_grows_is_gone_on_with_and_another_best_is_judged_anew(tmp_p
         sweep = sweep_of(**TUNED | {"space": choice("optimizer.learning_rate", *rates)})
         study, found = Study(sweep, tmp_path), []
         while (trial := study.next()) is not None:
-            rate = trial.point["optimizer.learning_rate"]
+            rate = float(trial.point["optimizer.learning_rate"])
             study.tell(trial.number, 1 / rate)
             found.append((rate, trial.point.get("seed")))
         (arm,) = arms_of(sweep, judging(sweep, study.ended()))
