@@ -16,7 +16,7 @@ def get_sweep() -> Sweep:
                 choice("model.norm_gain", False, True),
                 choice("model.qk_norm", "after_rope", "off"),
             ),
-            choice("optimizer.learning_rate", 0.003, 0.006, 0.012, 0.024, 0.048),
+            choice("optimizer.learning_rate", 0.003, 0.006, 0.012, 0.024, 0.048, 0.096),
         ),
         fixed={"log.every_steps": 50, "eval.every_steps": 500},
         objective="val/excess_nats",

@@ -20,7 +20,12 @@ def get_sweep() -> Sweep:
                 choice("optimizer.learning_rate", 0.006, 0.012, 0.024, 0.048, 0.096),
             ),
         ),
-        fixed={"log.every_steps": 50, "eval.every_steps": 500},
+        fixed={
+            "train.batch_size": 16,
+            "train.accumulate_steps": 2,
+            "log.every_steps": 50,
+            "eval.every_steps": 500,
+        },
         objective="val/excess_nats",
         tuned=("optimizer.learning_rate",),
         fresh_seeds=(1, 2, 3),
