@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nanogpt_jax.sweep.spec import Ended, Sweep
 
 # Fields whose values are compared by their ratio.
 LOGARITHMIC = ("optimizer.learning_rate", "optimizer.weight_decay", "init.scale")
+MOST_TICKS = 8
 
 
 def draw(sweep: Sweep, ended: Sequence[Ended], folder: Path) -> None:
@@ -43,12 +44,13 @@ def draw(sweep: Sweep, ended: Sequence[Ended], folder: Path) -> None:
         if sweep.fresh_seeds:
             _draw_rounds(axes, sweep, held, name)
         else:
-            axes.plot(*_places(axes, held, name), "o", alpha=0.7, markersize=5)
+            axes.plot(*_places(held, name), "o", alpha=0.7, markersize=5)
+        _scale(axes, held, name)
         axes.set_xlabel(name)
         axes.spines[["top", "right"]].set_visible(False)
     grid[0][0].set_ylabel(sweep.objective)
     if sweep.fresh_seeds:
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper")
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     figure.savefig(folder / "objective.png", dpi=150)
 
 
@@ -64,16 +66,28 @@ def _draw_rounds(axes: Any, sweep: Sweep, held: Sequence[Ended], name: str) -> N
         label = ", ".join(str(value) for value in json.loads(key).values()) or "all"
         first = sorted(tuning(members), key=lambda each: each.trial.point[name])
         colour = f"C{number}"
-        axes.plot(*_places(axes, first, name), "o-", color=colour, fillstyle="none", label=label)
-        axes.plot(*_places(axes, judging(sweep, members), name), "o", color=colour, alpha=0.7)
+        axes.plot(*_places(first, name), "o-", color=colour, fillstyle="none", label=label)
+        axes.plot(*_places(judging(sweep, members), name), "o", color=colour, alpha=0.7)
 
 
-def _places(axes: Any, held: Sequence[Ended], name: str) -> tuple[list[Any], list[float | None]]:
+def _places(held: Sequence[Ended], name: str) -> tuple[list[Any], list[float | None]]:
     """Where points lie: numbers as they are, all else by its name."""
     places: list[Any] = [each.trial.point[name] for each in held]
-    if all(isinstance(place, int | float) and not isinstance(place, bool) for place in places):
-        if name in LOGARITHMIC and min(places, default=0) > 0:
-            axes.set_xscale("log")
-    else:
+    if not _numbers(places):
         places = [str(place) for place in places]
     return places, [each.value for each in held]
+
+
+def _scale(axes: Any, held: Sequence[Ended], name: str) -> None:
+    """Ratios where these are compared, and the few values of a grid instead of round ones."""
+    tried: set[Any] = {each.trial.point[name] for each in held}
+    if name not in LOGARITHMIC or not _numbers(tried) or min(tried, default=0) <= 0:
+        return
+    axes.set_xscale("log")
+    if len(tried) <= MOST_TICKS:
+        axes.set_xticks(sorted(tried), [f"{value:g}" for value in sorted(tried)])
+        axes.set_xticks([], minor=True)
+
+
+def _numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
