@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from nanogpt_jax.sweep.launching import workdir_of
 from nanogpt_jax.sweep.plot import draw
 from nanogpt_jax.sweep.rounds import arm_of, judging, tuning
-from nanogpt_jax.sweep.space import Point
+from nanogpt_jax.sweep.space import Point, Value
 from nanogpt_jax.sweep.spec import SEED, Ended, Sweep
 from nanogpt_jax.sweep.verdict import Mean, mean_of, paired
 
@@ -90,7 +90,7 @@ def table_of_tuning(sweep: Sweep, ended: Sequence[Ended]) -> str:
     The best of an arm is bold, and told where it is the first or the last that was tried.
     """
     rows: dict[str, dict[str, float | None]] = {}
-    columns: dict[str, None] = {}
+    columns: dict[str, list[Value]] = {}
     grid = list(sweep.space.points())
     ordered = sorted(  # a grid that has grown has later trials between the earlier ones
         tuning(ended),
@@ -98,9 +98,13 @@ def table_of_tuning(sweep: Sweep, ended: Sequence[Ended]) -> str:
     )
     for trial, value, _ in ordered:
         arm = ", ".join(shown(each) for each in arm_of(sweep, trial.point).values()) or "all"
-        column = ", ".join(shown(trial.point[name]) for name in sweep.tuned if name in trial.point)
-        columns[column] = None
+        values = [trial.point[name] for name in sweep.tuned if name in trial.point]
+        column = ", ".join(map(shown, values))
+        columns[column] = values
         rows.setdefault(arm, {})[column] = value
+    if all(isinstance(each, int | float) for values in columns.values() for each in values):
+        # Arms may have tried different ones.
+        columns = dict(sorted(columns.items(), key=lambda column: column[1]))
     head = [f"{sweep.objective} at {', '.join(sweep.tuned)}", *columns]
     lines = [head, ["---"] * len(head)]
     places = _decimals(value for cells in rows.values() for value in cells.values() if value)

@@ -12,8 +12,9 @@ import yaml
 
 from nanogpt_jax.errors import ConfigError
 from nanogpt_jax.experiment import load_config, resolve
-from nanogpt_jax.sweep import Sweep, choice, outcome, printing, product
+from nanogpt_jax.sweep import Sweep, chain, choice, outcome, printing, product
 from nanogpt_jax.sweep.launching import task_of
+from nanogpt_jax.sweep.space import Product
 from nanogpt_jax.sweep.spec import Ended, Trial, load_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -154,3 +155,25 @@ def test_a_best_value_at_the_edge_of_what_was_tried_is_told(tmp_path: Path) -> N
     assert "| all | 3.0000 | 2.0000 | **1.0000** (at the edge) |" in table(3.0, 2.0, 1.0)
     assert "| all | 3.0000 | **1.0000** | 2.0000 |" in table(3.0, 1.0, 2.0)
     assert "| all | 3.000000 | **0.000412** | 0.000500 |" in table(3.0, 0.0004123, 0.0005)
+
+
+def test_arms_that_tried_different_rates_share_columns_in_the_order_of_rates() -> None:
+    def arm(name: str, *rates: float) -> Product:
+        return product(choice("optimizer.name", name), choice("optimizer.learning_rate", *rates))
+
+    space = chain(arm("adamw", 0.002, 0.008, 0.032), arm("muon", 0.004, 0.016))
+    sweep = Sweep(
+        config=SWEEP.config, space=space, tuned=("optimizer.learning_rate",), fresh_seeds=(7, 8)
+    )
+    found = [
+        Ended(Trial(number, point), value, False)
+        for number, (point, value) in enumerate(
+            zip(space.points(), (3.0, 1.0, 2.0, 5.0, 4.0), strict=True)
+        )
+    ]
+    head, _, *rows = outcome.table_of_tuning(sweep, found).splitlines()
+    assert head.endswith("| 0.002 | 0.004 | 0.008 | 0.016 | 0.032 |")
+    assert rows == [
+        "| adamw | 3.0000 |  | **1.0000** |  | 2.0000 |",
+        "| muon |  | 5.0000 |  | **4.0000** |  |",
+    ]
