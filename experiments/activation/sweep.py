@@ -15,7 +15,7 @@ def get_sweep() -> Sweep:
                 choice("model.activation", "relu2", "gelu"),
                 zip_(choice("model.activation", "swiglu"), choice("model.d_hidden", 341)),
             ),
-            choice("optimizer.learning_rate", 0.012, 0.024, 0.048),
+            choice("optimizer.learning_rate", 0.012, 0.024, 0.048, 0.096),
         ),
         fixed={
             "train.batch_size": 16,
