@@ -38,19 +38,19 @@ def draw(sweep: Sweep, ended: Sequence[Ended], folder: Path) -> None:
 
     figure = Figure(figsize=(max(4 * len(names), 6), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(1, len(names), sharey=True, squeeze=False)
-    for name, axes in zip(names, grid[0], strict=True):
+    plots = figure.subplots(1, len(names), sharey=True, squeeze=False)
+    for name, axes in zip(names, plots[0], strict=True):
         held = [each for each in whole if name in each.trial.point]
         if sweep.fresh_seeds:
             _draw_rounds(axes, sweep, held, name)
         else:
             axes.plot(*_places(held, name), "o", alpha=0.7, markersize=5)
-        _scale(axes, held, name)
+        _scale(axes, held, name, grid=sweep.sampler == "grid")
         axes.set_xlabel(name)
         axes.spines[["top", "right"]].set_visible(False)
-    grid[0][0].set_ylabel(sweep.objective)
+    plots[0][0].set_ylabel(sweep.objective)
     if sweep.fresh_seeds:
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        figure.legend(*plots[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     figure.savefig(folder / "objective.png", dpi=150)
 
 
@@ -78,13 +78,13 @@ def _places(held: Sequence[Ended], name: str) -> tuple[list[Any], list[float | N
     return places, [each.value for each in held]
 
 
-def _scale(axes: Any, held: Sequence[Ended], name: str) -> None:
+def _scale(axes: Any, held: Sequence[Ended], name: str, *, grid: bool) -> None:
     """Ratios where these are compared, and the few values of a grid instead of round ones."""
     tried: set[Any] = {each.trial.point[name] for each in held}
     if name not in LOGARITHMIC or not _numbers(tried) or min(tried, default=0) <= 0:
         return
     axes.set_xscale("log")
-    if len(tried) <= MOST_TICKS:
+    if grid and len(tried) <= MOST_TICKS:
         axes.set_xticks(sorted(tried), [f"{value:g}" for value in sorted(tried)])
         axes.set_xticks([], minor=True)
 
