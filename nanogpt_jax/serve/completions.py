@@ -170,23 +170,22 @@ class Completions:
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Pieces as they come, those of several completions mixed; GenerationFailed at the first.
 
-        What has come meanwhile comes as one piece, so who reads slowly has less to read. The
-        pieces can be read once.
+        What has come meanwhile of a completion comes as one piece, so who reads slowly has less to
+        read. The pieces can be read once.
         """
-        held: Piece | None = None
         while self._tickets:
-            piece, held = held or await self._pieces.get(), None
-            while piece.finish is None and held is None and not self._pieces.empty():
-                following = self._pieces.get_nowait()
-                if following.choice == piece.choice:
-                    piece = piece.joined(following)
-                else:
-                    held = following
-            if piece.finish is not None:
-                self._tickets.pop(piece.choice, None)
-            if piece.finish == "error":
-                raise GenerationFailed("the generation failed; the server's log says why")
-            yield piece
+            piece = await self._pieces.get()
+            come = {piece.choice: piece}
+            while not self._pieces.empty():
+                piece = self._pieces.get_nowait()
+                before = come.get(piece.choice)
+                come[piece.choice] = before.joined(piece) if before else piece
+            for piece in come.values():
+                if piece.finish is not None:
+                    self._tickets.pop(piece.choice, None)
+                if piece.finish == "error":
+                    raise GenerationFailed("the generation failed; the server's log says why")
+                yield piece
 
     async def join(self) -> list[Piece]:
         """One piece for each completion, in order: the whole of it."""

@@ -73,6 +73,31 @@ class Silent(Scripted):
         return 0
 
 
+class InTurns(Scripted):
+    """An engine that draws a token of each request in turn, as a batch does, when it is told to."""
+
+    def __init__(self, tokens: list[int]):
+        super().__init__(tokens)
+        self.listeners: list[Listener] = []
+
+    def submit(self, request: slots.Request, listener: Listener, *, client: str) -> int:
+        self.listeners.append(listener)
+        return len(self.listeners) - 1
+
+    def draw(self) -> None:
+        """Draw all tokens of all requests, in a thread of its own, and return when it has ended."""
+
+        def run() -> None:
+            for token in self.tokens:
+                assert all(listener.draw(slots.Drawn(token, -1.0)) for listener in self.listeners)
+            for listener in self.listeners:
+                listener.finish(self.reason)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+
 def pieces_of(tokens: list[int], stops: list[str], reason: Finish = "length") -> list[Piece]:
     """What a completion delivers for `tokens`, ended as an engine would."""
     pieces: list[Piece] = []
@@ -155,10 +180,11 @@ def test_the_loop_is_woken_once_for_all_that_came_and_who_reads_late_gets_one_pi
             return wake(*words)
 
         loop.call_soon_threadsafe = count
-        engine: Any = Scripted([4, 0, 1, 2, 3, 5])
+        engine: Any = InTurns([4, 0, 1, 2, 3, 5])
         with Completions(engine, BYTES, client="me", mailbox=Mailbox()) as it:
             for _ in range(3):
                 it.submit(REQUEST)
+            engine.draw()  # the loop cannot look before it is over
             return [piece async for piece in it], woken
 
     pieces, woken = asyncio.run(run())
