@@ -2,8 +2,8 @@
 
 The system frees the lock with the process, however it ends, so nothing can be stale.
 
-To ask whether somebody trains is to share the lock for a moment, if it is free: so who wants it
-looks again before he says that it is taken.
+To ask whether somebody trains is to share the lock for a moment, if it is free. So who wants it and
+finds it taken asks too: where it can be shared nobody trains, and he looks again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nanogpt_jax import errors
 from nanogpt_jax.checkpoint.strict import open_plain
 
 NAME = "lock"
-# Who asks holds it for microseconds.
-LOOKS = 5
+# Who asks holds it for microseconds, or as long as a busy machine lets him stand.
+ASKED_SECONDS = 10.0
 LOOK_SECONDS = 0.01
 
 
@@ -68,9 +68,13 @@ def _in_use(directory: Path) -> errors.Locked:
 
 def _take(file: TextIO) -> None:
     """The lock, for this process alone; BlockingIOError where another one keeps it."""
-    for _ in range(LOOKS - 1):
+    deadline = time.monotonic() + ASKED_SECONDS
+    while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        if time.monotonic() > deadline:
+            raise BlockingIOError
         time.sleep(LOOK_SECONDS)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
