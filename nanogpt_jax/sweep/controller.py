@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import logging
 
+from nanogpt_jax.checkpoint import is_locked
 from nanogpt_jax.errors import ExitCode, Interrupted
 from nanogpt_jax.interrupt import Interrupt
 from nanogpt_jax.metrics import read_metrics
@@ -22,6 +23,19 @@ from nanogpt_jax.sweep.study import Study
 # Of exit codes: whoever is started again may do better.
 AGAIN = (ExitCode.LOCKED, ExitCode.STALLED, ExitCode.INTERRUPTED, ExitCode.ABORTED)
 MOST_STARTS = 3
+
+
+class Held:
+    """A trial that a process of the last controller still trains; it is waited for."""
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+
+    def poll(self) -> int | None:
+        return None if is_locked(self._workdir) else ExitCode.LOCKED
+
+    def stop(self) -> None:
+        """Not our process to stop: the next start in its directory will be."""
 
 
 class Controller:
@@ -88,6 +102,11 @@ class Controller:
                 job.stop()
             return
         del self._jobs[trial.number]
+        workdir = workdir_of(self._folder, trial.number)
+        if code == ExitCode.LOCKED and is_locked(workdir):  # not its fault: no start is counted
+            self._starts[trial.number] -= 1
+            self._jobs[trial.number] = trial, Held(workdir)
+            return
         pruned = trial.number in self._pruned and code == ExitCode.INTERRUPTED
         if not pruned and code in AGAIN and self._starts[trial.number] < MOST_STARTS:
             self._start(trial)

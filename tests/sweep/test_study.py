@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 pytest.importorskip("optuna", reason="found no optuna; the extra sweep has it")
 
+from nanogpt_jax.checkpoint import lock_run
 from nanogpt_jax.errors import ConfigError, ExitCode, Mismatch
 from nanogpt_jax.sweep import Sweep, choice, loguniform, product
-from nanogpt_jax.sweep.controller import Controller
-from nanogpt_jax.sweep.launching import Job, Task
+from nanogpt_jax.sweep.controller import MOST_STARTS, Controller
+from nanogpt_jax.sweep.launching import Job, Task, workdir_of
 from nanogpt_jax.sweep.outcome import arms_of
 from nanogpt_jax.sweep.rounds import judging
 from nanogpt_jax.sweep.study import Study
@@ -151,9 +153,14 @@ class FakeJob:
         self._launcher.stopped.append(self._task.number)
 
 
-def control(sweep: Sweep, folder: Path, launcher: Fake) -> dict[int, tuple[float | None, bool]]:
+def control(
+    sweep: Sweep,
+    folder: Path,
+    launcher: Fake,
+    sleep: Callable[[float], None] = lambda _: None,
+) -> dict[int, tuple[float | None, bool]]:
     study = Study(sweep, folder)
-    Controller(sweep, folder, study, launcher, poll_seconds=0, sleep=lambda _: None).run()
+    Controller(sweep, folder, study, launcher, poll_seconds=0, sleep=sleep).run()
     return {each.trial.number: (each.value, each.pruned) for each in study.ended()}
 
 
@@ -173,6 +180,26 @@ def test_a_trial_that_was_interrupted_is_started_again_and_one_that_fails_is_not
     assert sorted(launcher.started) == [0, 0, 1, 2, 3]
     assert ended[0] == (1.0, False) and ended[3] == (1.0, False)
     assert ended[2][1] is False
+
+
+def test_a_trial_that_the_last_controller_left_running_is_waited_for_however_long(
+    tmp_path: Path,
+) -> None:
+    launcher = Fake(lambda number: [1.0], {2: [int(ExitCode.LOCKED)] * 2 * MOST_STARTS})
+    looks = 0
+    with contextlib.ExitStack() as theirs:
+        theirs.enter_context(lock_run(workdir_of(tmp_path, 2)))
+
+        def look(_: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 50:  # the process of the last controller ends
+                assert sorted(launcher.started) == [0, 1, 2, 3]
+                theirs.close()
+
+        control(sweep_of(), tmp_path, launcher, look)
+    # Then it says that it is locked though it is not: these starts are counted.
+    assert looks > 50 and launcher.started.count(2) == 1 + MOST_STARTS
 
 
 def test_a_trial_that_is_worse_than_half_is_stopped_early(tmp_path: Path) -> None:
