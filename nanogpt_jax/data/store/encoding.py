@@ -151,9 +151,9 @@ class _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._process.kill()
+        self._process.kill()  # first: it would end by itself once nothing more can come
         self._process.wait()
+        self._connection.close()
 
     def send(self, message: Encoder | Chunk) -> None:
         try:
