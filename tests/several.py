@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE_SECONDS = 600.0
 SMALL = {
     "data.stories": 400,
     "model.n_layer": 1,
@@ -59,15 +60,19 @@ class Several:
         """What a process has printed."""
         return self.log(number).read_text(errors="replace")
 
-    def codes(self, seconds: float = 120) -> list[int]:
+    def codes(self, seconds: float = PATIENCE_SECONDS) -> list[int]:
         """The exit codes of all, which end in time."""
         deadline = time.monotonic() + seconds
         return [each.wait(max(deadline - time.monotonic(), 0.1)) for each in self.processes]
 
-    def until_said(self, text: str, number: int = 0, seconds: float = 120) -> None:
+    def until_said(self, text: str, number: int = 0) -> None:
         """Waits for a process to print `text`."""
-        deadline = time.monotonic() + seconds
-        while text not in self.said(number):
+        self.until(lambda: text in self.said(number), number)
+
+    def until(self, true: Callable[[], object], number: int = 0) -> None:
+        """Waits for what a process does, which is still to end."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not true():
             assert time.monotonic() < deadline, self.said(number)
             assert self.processes[number].poll() is None, self.said(number)
             time.sleep(0.05)

@@ -254,14 +254,16 @@ def test_a_killed_process_ends_the_other_in_time_and_the_run_goes_on(
 ) -> None:
     with Several(tmp_path / "run", ENDLESS) as run:
         run.until_said("step=30/")
+        run.until(lambda: list_steps(tmp_path / "run"))
         run.processes[number].kill()
         began = time.monotonic()
         codes = run.codes(distributed.HEARTBEAT_SECONDS + 10)
         assert codes[number] == -signal.SIGKILL
         assert codes[1 - number] in (ExitCode.STALLED, -signal.SIGABRT)
         assert time.monotonic() - began < distributed.HEARTBEAT_SECONDS + 10
+    saved = list_steps(tmp_path / "run")[-1]
     with Several(tmp_path / "run", ENDLESS) as run:  # the lock is free, the checkpoint whole
-        run.until_said("resuming from step 20")
+        run.until_said(f"resuming from step {saved} ")
 
 
 @pytest.mark.slow

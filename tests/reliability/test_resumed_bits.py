@@ -19,6 +19,7 @@ from nanogpt_jax.errors import ExitCode
 from tests.reliability.conftest import Proven
 from tests.reliability.saving import digests
 from tests.reliability.trainer import (
+    KILLED,
     OPTIONS,
     PATIENCE_SECONDS,
     last_step,
@@ -27,7 +28,6 @@ from tests.reliability.trainer import (
     started,
     told,
     train,
-    wait_for,
 )
 
 STEPS, EVERY = OPTIONS["train.steps"], OPTIONS["checkpoint.every_steps"]
@@ -44,14 +44,11 @@ def require_equal(broken: Path, unbroken: Path, steps: int) -> None:
     assert newest(unbroken) == steps
 
 
-def kill_at(run: Path, step: int, changes: Mapping[str, Any]) -> int | None:
+def kill_at(run: Path, step: int, changes: Mapping[str, Any]) -> int:
     """Kills the run's whole group when it comes to `step`; the steps that are lost by it."""
-    with started(run, changes) as process:
-        if not wait_for(process, run, step):
-            assert process.wait() == ExitCode.DONE, log_of(run).read_text()
-            return None
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    with started(run, changes, main=("-c", KILLED, str(step))) as process:
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL, log_of(run).read_text()
+    assert last_step(run) == step
     digests(run)  # whatever is listed is whole
     return last_step(run) - newest(run)
 
@@ -66,7 +63,6 @@ def break_and_compare(
     assert train(broken, changes) == ExitCode.DONE, log_of(broken).read_text()
     require_equal(broken, unbroken, steps)
     for lost in losses:
-        assert lost is not None
         # A save goes on while the run does, and the next one waits for it.
         assert lost <= 2 * EVERY
         proven("T3", 0, "steps with other bits")

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,25 @@ OPTIONS = {
     "checkpoint.keep": 2,
     "checkpoint.milestones": 0,
 }
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0
+MAIN = ("-m", "nanogpt_jax.main")
+# Whoever looks from outside may look too late: it has its whole group killed at a line of its own.
+KILLED = """
+import os, signal, sys
+from nanogpt_jax import cli, main
+from nanogpt_jax.metrics.jsonl import JsonLines
+
+last, *sys.argv[1:] = sys.argv[1:]
+updates = JsonLines.updates
+
+def killed(writer, step, *rest):
+    updates(writer, step, *rest)
+    if step >= int(last):
+        os.killpg(0, signal.SIGKILL)
+
+JsonLines.updates = killed
+cli.run(main.main, main.__doc__)
+"""
 
 
 @contextmanager
@@ -43,14 +61,15 @@ def started(
     workdir: Path,
     changes: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    main: Sequence[str] = MAIN,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Training in `workdir`, its log appended to `<workdir>.log`; whatever is left of it is killed.
 
     What it tokenizes is kept beside the directory, for the next process.
     """
     cache = {"JAX_PLATFORMS": "cpu", "NANOGPT_CACHE": str(workdir.parent / "tokens")}
-    command = ["taskset", "-c", str(own_core()), sys.executable]
-    command += ["-m", "nanogpt_jax.main", "--config=configs/tiny.py", f"--workdir={workdir}"]
+    command = ["taskset", "-c", str(own_core()), sys.executable, *main]
+    command += ["--config=configs/tiny.py", f"--workdir={workdir}"]
     values = {**OPTIONS, **(changes or {})}
     command += [f"--config.{name}={value}" for name, value in values.items()]
     with log_of(workdir).open("ab") as log:

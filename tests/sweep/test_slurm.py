@@ -60,4 +60,5 @@ def test_a_preempted_trial_is_queued_again_and_goes_on_though_its_controller_was
     resumed = [line["step"] for line in lines_of(run) if line.get("event") == "resume"]
     assert resumed == [saved] and 0 < saved < 1500
     assert list_steps(run)[-1] == 1500 and steps_of(run, "val/loss")[-1] == 1500
-    assert ask("squeue", "--noheader") == ""
+    # A trial has ended when its result is there; Slurm then has its job yet to end.
+    until(lambda: ask("squeue", "--noheader") == "")
