@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -143,6 +144,30 @@ def test_a_run_in_training_is_known_by_its_lock_and_not_disturbed(client: TestCl
         assert runs_of(client)["spare"]["training"] is True
         assert ask(client, "run", run="spare")["training"] is True
     assert runs_of(client)["spare"]["training"] is False
+
+
+def test_who_is_told_that_nobody_trains_any_more_has_the_last_step(
+    client: TestClient, spare: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A run may save its last step and end between two looks at its directory."""
+    (last,) = spare.rglob("6")
+    aside = spare / "aside"
+    with contextlib.ExitStack() as trainer:
+        trainer.enter_context(lock_run(spare))
+        last.rename(aside)
+        looked = checkpoint.list_steps
+
+        def end(workdir: Path) -> list[int]:
+            found = looked(workdir)
+            if workdir == spare and aside.exists():
+                aside.rename(last)
+                trainer.close()
+            return found
+
+        monkeypatch.setattr(checkpoint, "list_steps", end)
+        first, second = (ask(client, "run", run="spare") for _ in range(2))
+    assert first["steps"] == [2, 4] and first["training"] is True
+    assert second["steps"] == [2, 4, 6] and second["training"] is False
 
 
 def test_a_run_appears_when_it_begins_and_is_gone_when_it_is_removed(

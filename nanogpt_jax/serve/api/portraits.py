@@ -18,6 +18,8 @@ from nanogpt_jax.serve.prompts import is_tuned
 
 def portray(name: str, workdir: Path, held: Record, served_step: int | None) -> Run:
     """A run as it is now; of its sidecars only the newest are read."""
+    # Asked first: who is told that nobody trains any more has the last step too.
+    training = checkpoint.is_locked(workdir)
     steps = checkpoint.list_steps(workdir)
     newest, loss = _newest(workdir, steps)
     shape = held.shape
@@ -39,7 +41,7 @@ def portray(name: str, workdir: Path, held: Record, served_step: int | None) -> 
         served_step=served_step,
         total_steps=_total_steps(held.config),
         validation_loss=loss,
-        training=checkpoint.is_locked(workdir),
+        training=training,
         created=newest.created if newest else None,
         tuned=is_tuned(held.config),
     )
