@@ -82,9 +82,11 @@ test("a talk that outgrows the context goes on without its beginning", async () 
 
 test("Escape stops an answer; tokens are shaded, with what else could have stood there", async () => {
   const page = await open("#/chat?temperature=2&max_tokens=256&shade=1", { server: server.url });
-  // Answers of a model this small are over before anybody could stop them: this stream lasts.
+  // Answers of a model this small are over before anybody could stop them: this one waits for the stop.
+  let release: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => (release = resolve));
   await page.route("**/api/continue", async (route) => {
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await stopped;
     await route.continue().catch(() => undefined);
   });
   await page.getByLabel("Message", { exact: true }).fill("one?");
@@ -92,6 +94,7 @@ test("Escape stops an answer; tokens are shaded, with what else could have stood
   await page.getByText("answering…").waitFor();
   await page.keyboard.press("Escape");
   await page.getByText("stopped by you").waitFor();
+  release();
   await page.unroute("**/api/continue");
   await page.locator("[aria-label=Message]:focus").waitFor();
   await page.getByRole("button", { name: "Answer again" }).click();

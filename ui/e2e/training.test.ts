@@ -11,8 +11,10 @@ import { end, serve } from "./serve";
 
 useBrowser();
 
-// A run starts in a process of its own, which takes its time where others share the cores.
+// A run starts in a process of its own, which takes its time where others share the cores. Each wait
+// may last so long, and a test waits more than once.
 const PATIENCE_MS = 120_000;
+const TEST_MS = 3 * PATIENCE_MS;
 
 let shelf: string;
 let started: Awaited<ReturnType<typeof serve>>;
@@ -53,7 +55,7 @@ it(
       .toContain(idIn(page));
     expect(await layoutShift(page)).toBeLessThan(0.05);
   },
-  PATIENCE_MS,
+  TEST_MS,
 );
 
 it(
@@ -78,7 +80,7 @@ it(
     await titled(page, "Stopped");
     expect(await page.getByRole("status").first().innerText()).toMatch(/stopped at step [\d,]+/);
   },
-  PATIENCE_MS,
+  TEST_MS,
 );
 
 it("says in the server's words what cannot be started", async () => {
@@ -122,5 +124,5 @@ it.each(VIEWS)(
     await page.evaluate(() => scrollTo(0, 0));
     await picture(page, `training-${view.name}`);
   },
-  PATIENCE_MS,
+  TEST_MS,
 );
