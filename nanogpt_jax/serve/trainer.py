@@ -101,6 +101,8 @@ class Trainer:
 
     def progress(self) -> dict[str, Any]:
         """What is new in the metrics, and the checkpoints there are, as a manifest has them."""
+        # First, so that none is told of before the metrics that were written before it.
+        steps = checkpoint.list_steps(self.workdir)
         found: dict[str, Any] = {}
         for line in self._new_lines():
             if "train/loss" in line:
@@ -110,7 +112,6 @@ class Trainer:
                 found["value_loss"] = _finite(line["val/loss"])
             if step_ms := _finite(line.get("perf/step_ms", "NaN")):
                 found["steps_per_second"] = 1000 / step_ms
-        steps = checkpoint.list_steps(self.workdir)
         return found | {"checkpoints": tuple(name_checkpoint(self._run_id, step) for step in steps)}
 
     def outcome(self) -> dict[str, Any]:

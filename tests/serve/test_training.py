@@ -30,6 +30,7 @@ from nanogpt_jax.serve.training import (
 )
 
 WAIT_SECONDS = 60.0
+REAL_SECONDS = 600.0  # for a run that compiles and trains, beside whatever else goes on
 
 # Stands for the command that trains: metrics, a checkpoint, and an end of the kind asked for.
 SCRIPT = """
@@ -109,9 +110,14 @@ def request_of(**changes: Any) -> TrainingRequest:
     return TrainingRequest(**{**values, **changes})
 
 
-def wait_for(runs: TrainingRuns, run_id: str, true_of: Callable[[Manifest], Any]) -> Manifest:
+def wait_for(
+    runs: TrainingRuns,
+    run_id: str,
+    true_of: Callable[[Manifest], Any],
+    seconds: float = WAIT_SECONDS,
+) -> Manifest:
     """The manifest of a run once something holds; it is on disk as it is in memory."""
-    until = time.monotonic() + WAIT_SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = runs.find(run_id)
         assert found is not None
@@ -121,8 +127,8 @@ def wait_for(runs: TrainingRuns, run_id: str, true_of: Callable[[Manifest], Any]
     raise AssertionError("it never held")
 
 
-def wait_for_end(runs: TrainingRuns, run_id: str) -> Manifest:
-    return wait_for(runs, run_id, lambda manifest: manifest.status != "running")
+def wait_for_end(runs: TrainingRuns, run_id: str, seconds: float = WAIT_SECONDS) -> Manifest:
+    return wait_for(runs, run_id, lambda manifest: manifest.status != "running", seconds)
 
 
 def written(home: Path, run_id: str) -> dict[str, Any]:
@@ -143,6 +149,25 @@ def test_a_manifest_follows_the_run_and_is_on_disk_as_it_is_told(
     assert found.checkpoints == (f"run-{run_id}.step-2", f"run-{run_id}.step-4")
     assert found.request == request_of() and found.ended_at_unix is None
     assert checkpoint.list_steps(home) == [2, 4, 6]  # the manifest is no checkpoint
+
+
+def test_what_is_saved_while_progress_is_read_comes_with_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = trainer.Trainer([sys.executable, "-I", "-S", "-c", ""], tmp_path / "run", "run")
+    assert run.wait(WAIT_SECONDS)
+    list_steps = checkpoint.list_steps
+
+    def save_and_list(workdir: Path) -> list[int]:
+        (workdir / "metrics.jsonl").write_text('{"step": 2, "train/loss": 1.5}\n')
+        (workdir / "checkpoints" / "2").mkdir(parents=True)
+        (workdir / "checkpoints" / "2" / "metadata.json").write_text("{}")
+        return list_steps(workdir)
+
+    monkeypatch.setattr(checkpoint, "list_steps", save_and_list)
+    told = run.progress()
+    assert told["checkpoints"] == (name_checkpoint("run", 2),)
+    assert (told["steps_completed"], told["training_loss"]) == (2, 1.5)
 
 
 def test_a_run_that_is_done_is_served_before_it_is_called_completed(
@@ -266,6 +291,7 @@ def test_a_run_that_does_not_stop_in_time_is_ended(
     began = time.monotonic()
     runs.close(patience_seconds=0.1)
     assert time.monotonic() - began < 10
+    wait_for_end(runs, run_id)  # killed; whoever follows it may be late to say so
     assert written(home, run_id)["status"] == "interrupted"
 
 
@@ -413,7 +439,7 @@ def test_a_real_run_trains_on_from_the_served_weights_and_its_checkpoints_load(
 ):
     runs = TrainingRuns(fake, source=f"text:{workdir.parent / 'tables.txt'}")
     run_id = runs.start(request_of(resume_from="6", train_steps=4))
-    found = wait_for_end(runs, run_id)
+    found = wait_for_end(runs, run_id, REAL_SECONDS)
     assert (found.status, found.error) == ("completed", None)
     assert found.steps_completed == 4 and found.steps_per_second
     assert found.training_loss and found.value_loss
@@ -422,9 +448,9 @@ def test_a_real_run_trains_on_from_the_served_weights_and_its_checkpoints_load(
     assert checkpoint.choose(fake.replaced[0], "last") == 4
 
     again = runs.start(request_of(train_steps=100_000))
-    wait_for(runs, again, lambda manifest: manifest.steps_completed)
+    wait_for(runs, again, lambda manifest: manifest.steps_completed, REAL_SECONDS)
     assert runs.stop(again)
-    stopped = wait_for_end(runs, again)
+    stopped = wait_for_end(runs, again, REAL_SECONDS)
     assert stopped.status == "interrupted"
     last = checkpoint.read_sidecars(home / "runs" / again)[-1]
     assert last.interrupted and stopped.checkpoints[-1] == name_checkpoint(again, last.step)
@@ -436,7 +462,7 @@ def test_a_real_run_of_a_recipe_is_another_model_on_the_same_corpus_and_tokens(
 ):
     runs = TrainingRuns(fake, source=f"text:{workdir.parent / 'tables.txt'}")
     run_id = runs.start(request_of(recipe="single_head", train_steps=4))
-    found = wait_for_end(runs, run_id)
+    found = wait_for_end(runs, run_id, REAL_SECONDS)
     assert (found.status, found.error, found.steps_completed) == ("completed", None, 4)
     served, trained = record.read(home), record.read(home / "runs" / run_id)
     assert (served.shape.name, trained.shape.name) == ("gpt", "single_head")
