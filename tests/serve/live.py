@@ -1,6 +1,7 @@
 """A server on a port of its own: a small application behind real connections.
 
-python -m tests.serve.live [DRAIN_SECONDS]: prints its port when it is ready, and what it drains.
+python -m tests.serve.live: prints its port when it is ready, and when it drains, which takes until
+it reads a line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from nanogpt_jax.serve.asgi import Application, Receive, Scope, Send, answer
 from nanogpt_jax.serve.connection import Patience
 from nanogpt_jax.serve.lifecycle import Server, address_of, bind
+
+LAP = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,12 +75,27 @@ def read_all(connection: socket.socket) -> bytes:
     return bytes(received)
 
 
-def main(drain_seconds: float) -> None:
+def read_until(connection: socket.socket, words: bytes) -> bytes:
+    """What comes up to these words, and maybe some more."""
+    received = bytearray()
+    while words not in received:
+        data = connection.recv(1000)
+        assert data, "closed before these words came"
+        received += data
+    return bytes(received)
+
+
+def lap(port: int) -> None:
+    """Asks the server and hears the answer out: its event loop has had its turns meanwhile."""
+    assert read_all(connect(port, LAP)).startswith(b"HTTP/1.1 200 ")
+
+
+def main() -> None:
     """Serves until a signal has been answered."""
 
     def drain() -> None:
         print("draining", flush=True)
-        time.sleep(drain_seconds)
+        sys.stdin.readline()
 
     listener = bind("127.0.0.1", 0)
     ready = functools.partial(print, address_of(listener), flush=True)
@@ -86,4 +104,4 @@ def main(drain_seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main()

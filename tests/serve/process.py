@@ -16,16 +16,29 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+# The command, after what is put into the braces.
+CHANGED = """
+import runpy, sys
+{}
+sys.argv = ["serve", *sys.argv[1:]]
+runpy.run_module("nanogpt_jax.serve", run_name="__main__")
+"""
 REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = "nanogpt_jax.serve"
 PROMPT = "17 times 4 is "
+
+
+def command(changes: str = "") -> list[str]:
+    """The words that start the command, of which a program has changed something before."""
+    return [sys.executable, *(("-c", CHANGED.format(changes)) if changes else ("-m", MODULE))]
 
 
 class Process:
     """The command under way, with what it wrote."""
 
-    def __init__(self, *words: str, wait: bool = True, **environment: str):
+    def __init__(self, *words: str, wait: bool = True, changes: str = "", **environment: str):
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "nanogpt_jax.serve", "--port=0", *words],
+            [*command(changes), "--port=0", *words],
             cwd=REPOSITORY,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -84,9 +97,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(*words: str, wait: bool = True, **environment: str) -> Iterator[Process]:
+def started(
+    *words: str, wait: bool = True, changes: str = "", **environment: str
+) -> Iterator[Process]:
     """The command, ready if it is waited for."""
-    process = Process(*words, wait=wait, **environment)
+    process = Process(*words, wait=wait, changes=changes, **environment)
     try:
         yield process
     finally:

@@ -26,7 +26,7 @@ from nanogpt_jax.serve.limits import Caps
 from nanogpt_jax.serve.policy import Policy
 from nanogpt_jax.serve.service import Service
 from nanogpt_jax.slots import Request, Slots
-from tests.serve.live import connect, serving
+from tests.serve.live import connect, lap, read_until, serving
 from tests.serve.process import started
 
 BACK_SECONDS = 2.0
@@ -34,12 +34,33 @@ MOST_TOKENS_AFTER_CLOSE = 16
 MOST_GROWN_BYTES = 50_000_000
 QUEUED = 200
 ENDLESS = 1_000_000
-SHORT_SECONDS = 0.5
+SHORT_SECONDS = 3.0  # longer than a busy machine keeps one waiting who means to be quick
 HEAD = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 # Where an event begins: a header, which comes before, allows images from "data: " too.
 EVENT = b"\ndata: "
 # /api/generate slides its window, so that it has no end of its own; /v1 ends with the context.
 CAPS = Caps(rate=0, max_tokens=ENDLESS, queue_length=2 * QUEUED)
+# The command, whose engine asks its own server for something before every step.
+LAPPED = """
+import contextlib
+from nanogpt_jax.serve import lifecycle
+from nanogpt_jax.slots import Slots
+from tests.serve.live import lap
+
+ports, bind, step = [], lifecycle.bind, Slots.step
+
+def bind_and_note(host, port):
+    listener = bind(host, port)
+    ports.append(listener.getsockname()[1])
+    return listener
+
+def lap_and_step(slots):
+    with contextlib.suppress(ConnectionRefusedError):  # it does not listen yet, to warm up
+        lap(*ports)
+    return step(slots)
+
+lifecycle.bind, Slots.step = bind_and_note, lap_and_step
+"""
 
 
 def request(path: str, body: dict[str, Any]) -> bytes:
@@ -57,16 +78,29 @@ LARGE = 100 * b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def abused(workdir: Path) -> Iterator[tuple[Engine, int]]:
-    """An engine of two slots and a long queue, and the port of its server, which is impatient."""
+def service(workdir: Path) -> Iterator[Service]:
+    """Two slots and a long queue, ready."""
     service = Service(workdir, slots=2, queue_length=CAPS.queue_length)
     engine = service.current().engine
+    until(lambda: engine.state == "ready")
+    yield service
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def abused(service: Service) -> Iterator[tuple[Engine, int]]:
+    """The engine, and the port of its server."""
+    with serving(build_app(service, CAPS)) as port:
+        yield service.current().engine, port
+
+
+@pytest.fixture(scope="module")
+def impatient(service: Service) -> Iterator[int]:
+    """The port of a server with short deadlines."""
     app = build_app(service, CAPS, policy=Policy(receive_seconds=SHORT_SECONDS))
     patience = Patience(receive_seconds=SHORT_SECONDS, write_seconds=SHORT_SECONDS)
     with serving(app, patience) as port:
-        until(lambda: engine.state == "ready")
-        yield engine, port
-    engine.close()
+        yield port
 
 
 def until(true: Callable[[], object], seconds: float = 60.0) -> float:
@@ -78,14 +112,17 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> float:
     return time.monotonic() - began
 
 
-def read_until(connection: socket.socket, words: bytes) -> None:
-    received = bytearray()
-    while words not in received:
-        received += connection.recv(1000)
-
-
-def test_a_stream_whose_client_closes_ends_at_once(abused: tuple[Engine, int]):
+def test_a_stream_whose_client_closes_ends_at_once(
+    abused: tuple[Engine, int], monkeypatch: pytest.MonkeyPatch
+):
     engine, port = abused
+    step = Slots.step
+
+    def lap_and_step(slots: Slots) -> Any:
+        lap(port)  # tokens are counted by the turns of the event loop, however it is held up
+        return step(slots)
+
+    monkeypatch.setattr(Slots, "step", lap_and_step)
     cancelled, after_close = engine.stats().cancelled, []
     for _ in range(QUEUED):
         with connect(port, STREAM) as leaving:
@@ -161,9 +198,9 @@ class Dawdlers:
                 self.seconds.append(time.monotonic() - self._began)
 
 
-def probe(port: int, stop: threading.Event, seconds: list[float]) -> None:
+def probe(port: int, stop: threading.Event, seconds: list[float], least: int) -> None:
     """Asks for /health again and again: how long each answer takes."""
-    while not stop.wait(0.05):
+    while not stop.wait(0.05) or len(seconds) < least:
         began = time.monotonic()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as probe:
             probe.request("GET", "/health")
@@ -172,11 +209,11 @@ def probe(port: int, stop: threading.Event, seconds: list[float]) -> None:
 
 
 @contextlib.contextmanager
-def probed(port: int) -> Iterator[list[float]]:
-    """How long /health takes during the block."""
+def probed(port: int, least: int = 3) -> Iterator[list[float]]:
+    """How long /health takes during the block, and until it was answered so often."""
     seconds: list[float] = []
     stop = threading.Event()
-    thread = threading.Thread(target=probe, args=(port, stop, seconds))
+    thread = threading.Thread(target=probe, args=(port, stop, seconds, least))
     thread.start()
     try:
         yield seconds
@@ -185,10 +222,9 @@ def probed(port: int) -> Iterator[list[float]]:
         thread.join()
 
 
-def test_those_who_dawdle_are_cut_while_others_are_answered(abused: tuple[Engine, int]):
-    _, port = abused
-    with probed(port) as health_seconds:
-        dawdlers = Dawdlers(port, of_each_kind=8, every_seconds=0.05)
+def test_those_who_dawdle_are_cut_while_others_are_answered(impatient: int):
+    with probed(impatient) as health_seconds:
+        dawdlers = Dawdlers(impatient, of_each_kind=8, every_seconds=0.05)
         dawdlers.wait(most_seconds=20)
     assert dawdlers.open == [] and len(dawdlers.seconds) == 32
     assert statistics.median(health_seconds) < 1 and len(health_seconds) > 2
@@ -204,18 +240,19 @@ def test_three_hundred_slow_connections_are_closed_within_30_seconds(workdir: Pa
             dawdlers.wait(most_seconds=40)
         assert dawdlers.open == [] and len(dawdlers.seconds) == 300
         after = process.numbers()
+        p99 = statistics.quantiles(health_seconds, n=100, method="inclusive")[-1]
         print(f"closed after {max(dawdlers.seconds):.1f} s at most")
-        print(f"/health p99 {statistics.quantiles(health_seconds, n=100)[-1]:.3f} s")
+        print(f"/health p99 {p99:.3f} s")
         print(f"grown by {(after['resident_bytes'] - before['resident_bytes']) / 1e6:.1f} MB")
         assert max(dawdlers.seconds) < 30
-        assert statistics.quantiles(health_seconds, n=100)[-1] < 1
+        assert p99 < 1
         assert after["resident_bytes"] - before["resident_bytes"] < MOST_GROWN_BYTES
         assert after["open_files"] <= before["open_files"]
 
 
 @pytest.mark.slow
 def test_two_hundred_streams_that_close_leave_nothing_behind(workdir: Path):
-    with started(f"--workdir={workdir}", "--rate=0", "--slots=4") as process:
+    with started(f"--workdir={workdir}", "--rate=0", "--slots=4", changes=LAPPED) as process:
         before = process.numbers()
         slowest, after_close = 0.0, []
         for _ in range(QUEUED):

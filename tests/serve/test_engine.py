@@ -176,18 +176,37 @@ def test_a_cancelled_request_frees_its_slot_and_a_queued_one_never_runs(engine: 
         assert ear.wait() == "cancelled"
 
 
-def test_a_client_that_wants_all_slots_leaves_one_to_a_newcomer_and_loses_nothing(engine: Engine):
+def test_a_client_that_wants_all_slots_leaves_one_to_a_newcomer_and_loses_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
     long = [request_of([5], 300, seed=seed) for seed in range(6)]
     expected = []
     for request in long:
         ear = ask(engine, request)
         ear.wait()
         expected.append(ear.tokens)
+    step, queued, come = engine._slots.step, threading.Event(), threading.Event()
+
+    def hold_and_step() -> dict[int, Any]:
+        queued.wait(WAIT)
+        if engine.stats().free_slots == 0:
+            come.wait(WAIT)
+        return step()
+
+    class Light(Ear):
+        def finish(self, reason: str) -> None:
+            self.under_way = sum(ear.end.empty() for ear in hog)
+            super().finish(reason)
+
+    monkeypatch.setattr(engine._slots, "step", hold_and_step)
     hog = [ask(engine, request, client="hog") for request in long]
+    queued.set()
     until(lambda: engine.stats().free_slots == 0)
-    light = ask(engine, request_of([6], 5), client="light")
+    light = Light()
+    engine.submit(request_of([6], 5), light, client="light")
+    come.set()
     assert light.wait() == "length"
-    assert sum(ear.end.empty() for ear in hog) >= 4  # it did not wait for their end
+    assert light.under_way >= 4  # it did not wait for their end
     for ear, tokens in zip(hog, expected, strict=True):
         assert ear.wait() == "length"
         assert ear.tokens == tokens
@@ -275,11 +294,15 @@ def test_an_engine_that_fails_says_so_to_everybody(
 ):
     engine = fresh(service)
 
+    asked = threading.Event()
+
     def fail() -> dict[int, Any]:
+        asked.wait(WAIT)
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(engine._slots, "step", fail)
     ears = [ask(engine, request_of([5], 30), client=str(n)) for n in range(3)]
+    asked.set()
     assert [ear.wait() for ear in ears] == ["error"] * 3
     until(lambda: engine.state == "dead")
     engine._thread.join(WAIT)

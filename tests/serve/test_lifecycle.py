@@ -15,7 +15,7 @@ import pytest
 
 from nanogpt_jax.errors import ConfigError, ExitCode
 from nanogpt_jax.serve.lifecycle import address_of, bind
-from tests.serve.live import connect, read_all
+from tests.serve.live import connect, read_all, read_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STREAM = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -23,11 +23,11 @@ PROBE = b"GET /probe HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
 
 @contextmanager
-def started(drain_seconds: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server in a process of its own, and its port."""
-    words = [sys.executable, "-m", "tests.serve.live", str(drain_seconds)]
+def started() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server in a process of its own, which drains until it is told to end, and its port."""
+    words, pipe = [sys.executable, "-m", "tests.serve.live"], subprocess.PIPE
     with subprocess.Popen(
-        words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True
     ) as process:
         assert process.stdout is not None
         try:
@@ -41,30 +41,68 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def end_drain(process: subprocess.Popen[str]) -> None:
+    """Ends its drain; before one has begun, it is over at once."""
+    assert process.stdin is not None
+    process.stdin.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_while_the_server_answers_and_the_code_is_0(number: signal.Signals):
-    with started(drain_seconds=0.6) as (process, port):
+    with started() as (process, port):
         stream = connect(port, STREAM)
         process.send_signal(number)
         assert read_line(process) == "draining\n"
         # Probes see the drain, because the socket is open until its end.
         assert read_all(connect(port, PROBE)).endswith(b"/probe")
-        assert read_all(stream).endswith(b"end\r\n0\r\n\r\n")
+        assert read_until(stream, b"end\r\n0\r\n\r\n").endswith(b"end\r\n0\r\n\r\n")
+        end_drain(process)
+        assert read_all(stream) == b""
         assert read_line(process) == "done\n"
         assert process.wait(5) == ExitCode.DONE
         with pytest.raises(ConnectionError):
             connect(port)
 
 
-def test_an_echo_of_the_signal_is_none_and_a_second_one_ends_at_once():
-    with started(drain_seconds=30) as (process, _):
-        process.send_signal(signal.SIGTERM)
+def test_a_second_signal_ends_at_once():
+    with started() as (process, _):
         process.send_signal(signal.SIGTERM)
         assert read_line(process) == "draining\n"
-        time.sleep(0.1)
+        time.sleep(0.1)  # what comes sooner may be an echo
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(2) == ExitCode.ABORTED
+        assert process.wait(20) == ExitCode.ABORTED  # the drain has no end
+
+
+# Three signals at 0, 40 and 60 ms, by a clock that goes on only as each is answered.
+ECHOED = """
+import os, signal, threading, types
+from nanogpt_jax.serve import lifecycle
+from tests.serve.live import Patience, Server, application, bind
+
+moments = [0, 0.04, 0.06]
+lifecycle.time = types.SimpleNamespace(monotonic=lambda: moments[0])
+
+class Echoed(Server):
+    def _answer(self, number):
+        super()._answer(number)
+        print(moments.pop(0), flush=True)
+        if moments:
+            os.kill(os.getpid(), number)
+
+Echoed(
+    application,
+    Patience(),
+    drain=threading.Event().wait,
+    announce=lambda: os.kill(os.getpid(), signal.SIGTERM),
+).run([bind("127.0.0.1", 0)])
+"""
+
+
+def test_an_echo_of_the_signal_is_none():
+    words = [sys.executable, "-c", ECHOED]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == ("0\n0.04\n", ExitCode.ABORTED), ended.stderr
 
 
 READY_AND_SIGNALLED = """
@@ -100,11 +138,10 @@ def test_a_server_that_is_told_to_end_as_it_becomes_ready_has_said_so_before_it_
 
 
 def test_idle_connections_do_not_hold_the_end_up():
-    with started(drain_seconds=0) as (process, port):
+    with started() as (process, port):
+        end_drain(process)
         with connect(port, PROBE.replace(b"close", b"keep-alive")) as idle, connect(port) as silent:
-            answered = bytearray()
-            while not answered.endswith(b"/probe"):
-                answered += idle.recv(1000)
+            read_until(idle, b"/probe")
             process.send_signal(signal.SIGTERM)
             assert process.wait(5) == ExitCode.DONE
             assert read_all(idle) == read_all(silent) == b""

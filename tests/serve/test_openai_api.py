@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from nanogpt_jax import slots
+from nanogpt_jax import checkpoint, slots
 from nanogpt_jax.experiment import prompt_tokens
 from nanogpt_jax.registry import fields_of
 from nanogpt_jax.sampling import Sampling
@@ -24,6 +27,7 @@ from nanogpt_jax.serve.engine import Finish
 from nanogpt_jax.serve.limits import Caps
 from nanogpt_jax.serve.prompts import chat_prompt
 from nanogpt_jax.serve.service import Service
+from nanogpt_jax.serve.turns import Ticket
 from nanogpt_jax.tokenization import Options
 from nanogpt_jax.tokenization.char import CharTokenizer
 from nanogpt_jax.tokenization.chat import Message
@@ -32,6 +36,7 @@ from tests.runs import ANSWERS
 from tests.serve.listening import listening
 
 CAPS = Caps(rate=0, max_tokens=100, queue_length=16)  # the queue of the fixture
+WAIT_SECONDS = 60.0
 
 
 class Heard:
@@ -74,10 +79,16 @@ def ask(question: str) -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": question}]
 
 
-def test_the_run_is_listed_by_its_name_and_never_by_its_path(client: openai.OpenAI):
+def test_the_run_is_listed_by_its_name_and_never_by_its_path(
+    client: openai.OpenAI, service: Service
+):
     [model] = client.models.list().data
     assert (model.id, model.object) == ("run", "model")
-    assert time.time() - 3600 < model.created <= time.time()
+    saved = checkpoint.read_sidecar(service.current().workdir, service.current().run.step).created
+    assert datetime.datetime.fromtimestamp(model.created, datetime.UTC) == (
+        datetime.datetime.strptime(saved, "%Y-%m-%dT%H:%M:%S%z")
+    )
+    assert model.created <= time.time()
     assert client.models.retrieve("run") == model
     with pytest.raises(openai.NotFoundError) as raised:
         client.models.retrieve("another")
@@ -373,22 +384,40 @@ def test_a_client_that_comes_too_often_is_told_when_to_come_again(service: Servi
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_its_slots(address: str, service: Service, stream: bool):
+def test_a_client_that_leaves_frees_its_slots(
+    address: str, service: Service, stream: bool, monkeypatch: pytest.MonkeyPatch
+):
     engine = service.current().engine
     before = engine.stats()
+    # The model waits until all eight are let go: it might be done with them before the client left.
+    step, cancel, let_go = engine._slots.step, engine.cancel, threading.Event()
+    cancelled: list[Ticket] = []
+
+    def wait_and_step() -> Any:
+        let_go.wait(WAIT_SECONDS)
+        return step()
+
+    def cancel_and_note(ticket: Ticket) -> None:
+        cancel(ticket)
+        cancelled.append(ticket)
+        if len(cancelled) == 8:
+            let_go.set()
+
+    monkeypatch.setattr(engine._slots, "step", wait_and_step)
+    monkeypatch.setattr(engine, "cancel", cancel_and_note)
     body = {"model": "run", "prompt": "1", "max_tokens": 60, "temperature": 0, "n": 8}
-    with (
-        contextlib.suppress(httpx.ReadTimeout),
-        httpx.stream(
-            "POST",
-            f"{address}/v1/completions",
-            json=body | {"stream": stream},
-            timeout=httpx.Timeout(5, read=5 if stream else 0.005),
-        ) as answer,
-    ):
-        assert stream and answer.status_code == 200
-        next(answer.iter_lines())
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + WAIT_SECONDS
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=WAIT_SECONDS)
+    with contextlib.closing(connection) as leaving:
+        headers = {"content-type": "application/json"}
+        asked = json.dumps(body | {"stream": stream})
+        leaving.request("POST", "/v1/completions", asked, headers)
+        if stream:
+            with leaving.getresponse() as answer:
+                assert answer.status == 200 and answer.readline()
+        while (now := engine.stats()).active + now.queued < 8:
+            assert time.monotonic() < deadline, now
+            time.sleep(0.01)
     while (now := engine.stats()).cancelled == before.cancelled or now.active or now.queued:
         assert time.monotonic() < deadline, now
         time.sleep(0.01)

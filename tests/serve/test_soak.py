@@ -63,6 +63,11 @@ class Traffic:
         """How many were answered."""
         return self.statuses.total()
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether any client still asks."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def start(self) -> None:
         """Begins to ask."""
         self._stop.clear()
@@ -144,6 +149,8 @@ def soak(workdir: Path, seconds: float, every_seconds: float) -> Soaked:
         traffic = Traffic(process)
         traffic.start()
         time.sleep(WARM_UP * seconds)
+        while traffic.requests < len(MIX) and traffic.goes_on:  # of every kind once
+            time.sleep(0.1)
         traffic.stop()
         before = settle(process, traffic.requests)
         traffic.start()
