@@ -76,7 +76,8 @@ def read_task(text: str) -> dict[str, Any]:
 def begin(root: Path, job: dict[str, Any]) -> None:
     number = job["number"]
     (root / f"{number}.code").unlink(missing_ok=True)
-    script = f'{job["script"]}\necho $? >"{root}/{number}.code"\n'
+    code = f"{root}/{number}.code"  # once it is there it can be read
+    script = f'{job["script"]}\necho $? >"{code}.new"\nmv "{code}.new" "{code}"\n'
     with open(root / f"{number}.log", "ab") as log:
         process = subprocess.Popen(
             ["bash", "-c", script],
@@ -106,7 +107,7 @@ def record(root: Path, job: dict[str, Any]) -> dict[str, Any]:
     elif not code.exists():
         status = "RUNNING"
     else:
-        status = "SUCCEEDED" if int(code.read_text() or 1) == 0 else "FAILED"
+        status = "SUCCEEDED" if int(code.read_text()) == 0 else "FAILED"
     known = {"job_id": job["number"], "task_id": 0, "job_name": job["name"], "status": status}
     return dict.fromkeys(FIELDS) | known | {"recovery_count": job["lost"]}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -17,7 +18,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
+import pytest
+
+from nanogpt_jax.data.network import connection, http
+from nanogpt_jax.data.network.connection import Body
+
 DRIP_SECONDS = 0.02
+# How long a client waits for an answer that is to be slow, and for any other.
+SLOW_SECONDS = 0.2
+GOOD_SECONDS = 10.0
 
 
 class Request(NamedTuple):
@@ -44,11 +54,26 @@ class HostileServer:
         self.faults: dict[str, Iterator[Fault]] = {}
         self.requests: list[Request] = []
         self.closing = threading.Event()
+        self.taking = threading.Lock()
         self.url = ""
 
     def asked(self, path: str) -> list[Request]:
         """The requests for a path, in order."""
         return [request for request in self.requests if request.path == path]
+
+    def take(self, request: Request) -> Fault | None:
+        """Notes a request, and gives the fault that it meets; `taking` is to be held."""
+        self.requests.append(request)
+        return next(self.faults.get(request.path, iter(())), None)
+
+    def coming(self, path: str) -> Fault | None:
+        """The fault that the next request for a path meets."""
+        with self.taking:
+            faults = self.faults.get(path, iter(()))
+            fault = next(faults, None)
+            if fault is not None:
+                self.faults[path] = itertools.chain([fault], faults)
+            return fault
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[HostileServer]:
@@ -83,17 +108,29 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(address.path, dict(parse_qsl(address.query)), headers)
-        self.hostile.requests.append(request)
+        with self.hostile.taking:
+            if self._is_left():  # a fault is for the attempt that its client knew it by
+                self.close_connection = True
+                return
+            fault = self.hostile.take(request)
         content = self.hostile.files.get(request.path)
         if request.path in self.hostile.answers:
             content = json.dumps(self.hostile.answers[request.path](request.query)).encode()
-        fault = next(self.hostile.faults.get(request.path, iter(())), None)
         if fault is not None:
             fault(self, content or b"")
         elif content is None:
             self.say(404, b"no such thing\nhere")
         else:
             self.serve(content, request)
+
+    def _is_left(self) -> bool:
+        """Whether the client has hung up before its request was read."""
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
 
     def serve(self, content: bytes, request: Request) -> None:
         """The content, or the range of it that is asked for."""
@@ -211,3 +248,30 @@ def unbounded(handler: Handler, content: bytes) -> None:
     """Half of the content, without a word about where it ends."""
     handler.begin(200, {})
     handler.wfile.write(content[: len(content) // 2])
+
+
+def make_impatient(monkeypatch: pytest.MonkeyPatch, server: HostileServer) -> None:
+    """Lets the client wait shortly for a slow fault of `server`, and long for everything else.
+
+    A good answer may be late: this process has both ends, and may stand still.
+    """
+    get, make_client = connection.get, connection._client
+
+    def get_impatiently(
+        url: str, headers: Mapping[str, str], byte_range: tuple[int, int | None] | None = None
+    ) -> contextlib.AbstractContextManager[Body]:
+        fault = server.coming(urlsplit(url).path)
+        slow = fault in (drip, drip_headers, silent)
+        monkeypatch.setattr(connection, "WINDOW_SECONDS", SLOW_SECONDS if slow else GOOD_SECONDS)
+        # A drip is for the watch on the pace to end. A read of it is late only when we stood still.
+        read_seconds = SLOW_SECONDS if fault is silent else GOOD_SECONDS
+
+        def client(address: httpx2.URL) -> httpx2.Client:
+            made = make_client(address)
+            made.timeout = read_seconds
+            return made
+
+        monkeypatch.setattr(connection, "_client", client)
+        return get(url, headers, byte_range)
+
+    monkeypatch.setattr(http, "get", get_impatiently)

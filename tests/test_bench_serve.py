@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanogpt_jax.bench import serve
+from nanogpt_jax.bench import load, serve
 from nanogpt_jax.bench.figures import Limits
 from nanogpt_jax.bench.load import (
     Answer,
@@ -161,19 +162,28 @@ def test_an_open_loop_sends_whether_or_not_anybody_answers():
     assert phase.seconds >= phase.answers[-1].e2e_seconds > 0
 
 
-def test_a_closed_loop_waits_for_answers():
-    under_way, most = 0, 0
-
-    async def handle(reader: Reader, writer: Writer) -> None:
-        nonlocal under_way, most
-        await read_request(reader)
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0.005)
-        under_way -= 1
-        writer.write(HEAD + event("a", "length") + USAGE + DONE)
+def test_a_closed_loop_waits_for_answers(monkeypatch: pytest.MonkeyPatch):
+    under_way, most, now = 0, 0, 0.0
+    # A hundredth of a second for each answer, however long it takes.
+    clock = SimpleNamespace(monotonic=lambda: now, process_time=time.process_time)
+    monkeypatch.setattr(load, "time", clock)
 
     async def talk() -> Phase:
+        all_came = asyncio.Event()
+
+        async def handle(reader: Reader, writer: Writer) -> None:
+            nonlocal under_way, most, now
+            await read_request(reader)
+            under_way += 1
+            most = max(most, under_way)
+            if under_way == 3:
+                all_came.set()
+            await all_came.wait()
+            await asyncio.sleep(0.005)
+            under_way -= 1
+            now += 0.01
+            writer.write(HEAD + event("a", "length") + USAGE + DONE)
+
         async with serving(handle) as target:
             return await keep_asking(target, [b"0"], 3, 0.1)
 

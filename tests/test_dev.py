@@ -23,7 +23,7 @@ from tests.test_containers import last_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "scripts"
-WITHIN_SECONDS = 120  # on a machine that does other things as well
+WITHIN_SECONDS = 600  # on a machine that does other things as well
 MARK = "NANOGPT_TEST_SESSION"
 
 

@@ -23,7 +23,7 @@ from nanogpt_jax.experiment import load_config, resolve
 from nanogpt_jax.interface import Batch
 from nanogpt_jax.metrics import read_metrics
 from tests.runs import lines_of
-from tests.several import REPOSITORY, Several, command
+from tests.several import PATIENCE_SECONDS, REPOSITORY, Several, command
 from tests.slurm_node import cluster
 
 __all__ = ["cluster"]  # a fixture
@@ -284,7 +284,8 @@ def test_a_directory_in_use_is_refused_by_all(tmp_path: Path) -> None:
     with Several(tmp_path / "run", ENDLESS) as run:
         run.until_said("step=10/")
         with Several(tmp_path / "run", ENDLESS) as second:
-            codes = second.codes(60)
+            second.processes[0].wait(PATIENCE_SECONDS)
+            codes = second.codes(60)  # by then the other has found it gone
             assert codes[0] == ExitCode.LOCKED and codes[1] not in (0, None), second.said(1)
         assert all(each.poll() is None for each in run.processes)
 

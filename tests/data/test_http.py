@@ -1,5 +1,6 @@
 """GET from a server that misbehaves: what passes is repaired, what stays is named, in time."""
 
+import fcntl
 import hashlib
 import itertools
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import httpx2
 import pytest
@@ -26,8 +28,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
     """A server that has CONTENT at /file, for a client with little patience."""
     monkeypatch.setattr(http, "RETRIES", http.Retries(5, 0.001))
-    monkeypatch.setattr(connection, "WINDOW_SECONDS", 0.2)
     with HostileServer().serving() as running:
+        hostile.make_impatient(monkeypatch, running)
         running.files["/file"] = CONTENT
         yield running
 
@@ -232,9 +234,23 @@ def test_another_range_than_was_asked_for_is_refused(server: HostileServer):
     )
 
 
-def test_who_wants_the_same_file_waits_and_loads_it_once(server: HostileServer, tmp_path: Path):
+def test_who_wants_the_same_file_waits_and_loads_it_once(
+    server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = tmp_path / "file"
-    server.faults["/file"] = iter([hostile.drip])  # time for the others to come
+    arrivals, all_came, flock = itertools.count(1), threading.Event(), fcntl.flock
+
+    def arrive(file: IO[bytes], operation: int) -> None:
+        if next(arrivals) == 3:
+            all_came.set()
+        flock(file, operation)
+
+    def short(handler: hostile.Handler, content: bytes) -> None:
+        all_came.wait(hostile.GOOD_SECONDS / 2)  # who came later would find no part to wait for
+        hostile.short(handler, content)
+
+    monkeypatch.setattr(http.fcntl, "flock", arrive)
+    server.faults["/file"] = iter([short])
     threads = [
         threading.Thread(target=http.download, args=(f"{server.url}/file", path)) for _ in range(3)
     ]
@@ -242,6 +258,7 @@ def test_who_wants_the_same_file_waits_and_loads_it_once(server: HostileServer, 
         thread.start()
     for thread in threads:
         thread.join()
+    assert all_came.is_set()
     assert path.read_bytes() == CONTENT and len(server.requests) == 2
 
 

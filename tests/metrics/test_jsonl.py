@@ -252,10 +252,10 @@ def test_a_long_file_is_opened_by_its_end(tmp_path: Path) -> None:
     with open(path, "wb") as file:  # 8 GiB before the last line, which no disk has to hold
         file.seek(2**33)
         file.write(b"\n" + last + b'{"torn')
-    began = time.perf_counter()
+    began = time.process_time()
     assert read_head(path) == json.loads(last)["sha256"]
     writer = JsonLines(path, start_step=8)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     writer.close()
     with open(path, "rb") as file:
         file.seek(2**33 + 1)

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nanogpt_jax import experiment
 from nanogpt_jax.errors import ExitCode
 from tests.reliability.conftest import Proven
 from tests.reliability.trainer import (
+    PATIENCE_SECONDS,
     log_of,
     newest,
     started,
@@ -57,17 +59,18 @@ def refuse(run: Path, proven: Proven) -> None:
     proven("T7", seconds, "s of a core until refused")
 
 
-def read(run: Path, times: int, proven: Proven) -> None:
-    """Opens the newest step again and again while it is replaced."""
-    steps = []
-    for _ in range(times):
+def read(run: Path, process: subprocess.Popen[bytes], times: int, proven: Proven) -> None:
+    """Opens the newest step again and again while it is replaced: so often, and until it was."""
+    steps, deadline = [], time.monotonic() + PATIENCE_SECONDS
+    while len(steps) < times or len(set(steps)) < 2:
+        assert process.poll() is None, log_of(run).read_text()
+        assert len(steps) < times or time.monotonic() < deadline, "nothing was replaced meanwhile"
         loaded = experiment.load(run)
         assert all(leaf.size for leaf in jax.tree.leaves(loaded.params))
         steps.append(loaded.step)
         proven("T7", 0, "failed reads")
     gc.collect()  # within this test
     assert steps == sorted(steps)
-    assert len(set(steps)) > 1, "nothing was replaced meanwhile"
 
 
 def test_a_second_trainer_is_refused_readers_are_not_and_kill_9_frees_the_run(
@@ -75,7 +78,7 @@ def test_a_second_trainer_is_refused_readers_are_not_and_kill_9_frees_the_run(
 ) -> None:
     run, process = busy
     refuse(run, proven)
-    read(run, 20, proven)
+    read(run, process, 20, proven)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -90,7 +93,7 @@ def test_five_hundred_reads_meet_no_half_step(
     busy: tuple[Path, subprocess.Popen[bytes]], proven: Proven
 ) -> None:
     run, process = busy
-    read(run, 500, proven)
+    read(run, process, 500, proven)
     for _ in range(20):
         refuse(run, proven)
     assert process.poll() is None

@@ -53,7 +53,7 @@ def test_a_preempted_trial_is_queued_again_and_goes_on_though_its_controller_was
     saved = list_steps(run)[-1]
     ask("scontrol", "update", f"JobId={number}", "StartTime=now")
     second = control()
-    text, log = second.communicate(timeout=240)
+    text, log = second.communicate(timeout=600)
     assert second.returncode == ExitCode.DONE, log
     assert (run / "slurm/job").read_text() == number, "the job was found, not made again"
     assert text.splitlines()[-1].split("|")[4].strip() == "2"

@@ -46,6 +46,15 @@ def start(folder: Path, *words: str, steps: int = 20, more: str = "") -> subproc
     )
 
 
+def wait_until_saved(process: subprocess.Popen[str], folder: Path) -> None:
+    """Returns once the first trial has saved a step."""
+    deadline = time.monotonic() + 600
+    while not list_steps(folder / "sweep/trials/0000"):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def values(folder: Path) -> dict[str, str]:
     lines = (folder / "sweep" / "trials.csv").read_text().splitlines()[1:]
     return {line.split(",")[0]: line.split(",")[2] for line in lines}
@@ -56,12 +65,9 @@ def test_a_controller_that_is_killed_is_gone_on_with_and_lanes_agree(tmp_path: P
     broken = tmp_path / "broken"
     broken.mkdir()
     first = start(broken, "--launcher=local", "--parallel=2", steps=60)
-    deadline = time.monotonic() + 120
-    while not list_steps(broken / "sweep/trials/0000") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until_saved(first, broken)
     first.kill()
     first.communicate()
-    assert list_steps(broken / "sweep/trials/0000"), "it was killed before anything was saved"
     second = start(broken, "--launcher=local", "--parallel=2", steps=60)
     text, log = second.communicate(timeout=300)
     assert second.returncode == ExitCode.DONE, log
@@ -82,9 +88,7 @@ def test_a_controller_that_is_killed_is_gone_on_with_and_lanes_agree(tmp_path: P
 @pytest.mark.slow
 def test_a_signal_saves_the_trials_under_way(tmp_path: Path) -> None:
     process = start(tmp_path, steps=100_000)
-    deadline = time.monotonic() + 120
-    while not list_steps(tmp_path / "sweep/trials/0000") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until_saved(process, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED, log
