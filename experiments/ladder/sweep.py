@@ -3,22 +3,20 @@
 scripts/run python -m nanogpt_jax.sweep --sweep=experiments/ladder/sweep.py --parallel=2
 """
 
-from nanogpt_jax.sweep import Sweep, chain, choice, product, zip_
+from nanogpt_jax.sweep import Sweep, chain, choice, product
 
 
 def get_sweep() -> Sweep:
-    """minigpt's data, width and budget; the last rung is minigpt."""
+    """The variants of configs/compare.py, as changes of its last one, which is minigpt."""
     return Sweep(
-        config="configs/compare.py",
+        config="configs/minigpt.py",
         space=product(
             chain(
-                choice("model.name", "embedding", "single_head", "multi_head"),
-                zip_(
-                    choice("model.name", "gpt"),
-                    choice("model.n_kv_head", 2),
-                    choice("model.tied_head", True),
-                    choice("optimizer.embedding_ratio", 0.3),
+                product(
+                    choice("model.name", "embedding", "single_head", "multi_head"),
+                    choice("optimizer.embedding_ratio", 1.0),  # no table is tied
                 ),
+                choice("model.name", "gpt"),
             ),
             choice("optimizer.learning_rate", 0.006, 0.012, 0.024, 0.048),
         ),

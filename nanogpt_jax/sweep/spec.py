@@ -118,7 +118,12 @@ def load_sweep(file: Path) -> Sweep:
 
 
 def load_settings(sweep: Sweep) -> Settings:
-    """The config that all trials change."""
+    """The config that all trials change; ConfigError where it is one of several runs."""
+    if experiment.load_variants(sweep.config) or experiment.load_phases(sweep.config):
+        raise ConfigError(
+            f"{sweep.config} trains several runs; a trial is one: name a config without "
+            "get_variants() and get_phases(), and put what differs into the space"
+        )
     return experiment.load_config(sweep.config)
 
 

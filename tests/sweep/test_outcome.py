@@ -15,7 +15,7 @@ from nanogpt_jax.experiment import load_config, resolve
 from nanogpt_jax.sweep import Sweep, chain, choice, outcome, printing, product
 from nanogpt_jax.sweep.launching import task_of
 from nanogpt_jax.sweep.space import Product
-from nanogpt_jax.sweep.spec import Ended, Trial, load_sweep
+from nanogpt_jax.sweep.spec import Ended, Trial, load_sweep, require_sound
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPACE = product(choice("optimizer.learning_rate", 0.001, 0.01, 0.1), choice("seed", 0, 1, 2))
@@ -97,6 +97,12 @@ def test_a_file_that_is_no_sweep_is_refused(text: str | None, told: str, tmp_pat
         file.write_text(text)
     with pytest.raises(ConfigError, match=told):
         load_sweep(file)
+
+
+@pytest.mark.parametrize("config", ["configs/compare.py", "configs/rustgpt.py"])
+def test_a_config_of_several_runs_is_refused(config: str) -> None:
+    with pytest.raises(ConfigError, match=f"{config} trains several runs; a trial is one"):
+        require_sound(Sweep(config=config, space=choice("optimizer.learning_rate", 0.01, 0.1)))
 
 
 ROUNDS = Sweep(
